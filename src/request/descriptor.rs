@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+
+use super::{Asked, LayerName, Repository, Request};
 
 /// Where the descriptor lies, below the root of the thin image's own layer.
 pub const PATH: &str = ".cvmfs-run/image.json";
@@ -98,6 +100,26 @@ pub fn parse(text: &str) -> Result<Descriptor> {
         return Err(Error::new("it names neither layers nor a flat image"));
     }
     Ok(descriptor)
+}
+
+impl Descriptor {
+    /// What the descriptor asks for, its names parsed.
+    pub fn into_request(self) -> Result<Request> {
+        let layers = self
+            .layers
+            .into_iter()
+            .map(|layer| {
+                Ok(Asked { name: LayerName::parse(&layer.layer)?, markers: layer.markers })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let repositories = self
+            .repositories
+            .iter()
+            .map(|name| Repository::parse(name))
+            .collect::<Result<Vec<_>>>()?;
+        let flat = self.flat.as_deref().map(LayerName::parse).transpose().doing(|| "flat")?;
+        Request { layers, flat, repositories, origin: format!("/{PATH}") }.checked()
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,236 @@
+//! `create`: make a container whose first process waits to be started.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::bundle::Bundle;
+use crate::cli::CgroupManager;
+use crate::engine::{self, cgroup, fallback, init, normalise};
+use crate::error::{Context as _, Error, Result};
+use crate::rootfs::{self, Wanted};
+use crate::state::{Cgroup, Dir, Fallback, State};
+
+use super::{Context, FALLBACK};
+
+/// Create a container; its process waits for `start`
+#[derive(Clone, Debug, Args)]
+pub struct Create {
+    /// What `create` and `run` share
+    #[command(flatten)]
+    pub options: Options,
+    /// The container's name
+    pub id: String,
+}
+
+/// What `create` and `run` share.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// The socket to which the master of the container's terminal is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// The socket to which a descriptor of the container's process is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// The file that the number of the container's process is written to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting, for a root on a ramdisk
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Hand that many further descriptors, from 3 on, to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: i32,
+}
+
+impl Create {
+    /// Creates the container.
+    pub fn exec(self, context: &Context) -> Result<()> {
+        self.options.create(context, &self.id, false, None).map(drop)
+    }
+}
+
+impl Options {
+    /// Whether the container wants a terminal and nobody takes its master.
+    pub fn needs_relay(&self, detach: bool) -> Result<bool> {
+        let config = crate::bundle::read_config(&self.bundle)?;
+        let terminal = config.pointer("/process/terminal").and_then(serde_json::Value::as_bool);
+        Ok(terminal.unwrap_or_default() && self.console_socket.is_none() && !detach)
+    }
+
+    /// Creates the container; its process is a child of this one when `foreground`.
+    ///
+    /// `console` takes the terminal's master where no socket was given.
+    pub fn create(
+        &self,
+        context: &Context,
+        id: &str,
+        foreground: bool,
+        console: Option<OwnedFd>,
+    ) -> Result<(Dir, State)> {
+        let bundle = Bundle::load(&self.bundle)?;
+        check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
+        let dir = Dir::create(&context.root, id)?;
+        let mut state = State {
+            id: id.to_owned(),
+            bundle: bundle.dir.clone(),
+            rootfs: bundle.root.clone(),
+            created: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
+            owner: context.host.euid,
+            pid: 0,
+            start_time: 0,
+            annotations: bundle.annotations().inspect_err(|_| drop(dir.remove()))?,
+            cgroup: Cgroup::default(),
+            mounted: None,
+            fallback: None,
+            reasons: Vec::new(),
+        };
+        match self.build(context, bundle, &dir, &mut state, foreground, console) {
+            Ok(()) => Ok((dir, state)),
+            Err(err) => {
+                if let Some(mounted) = &state.mounted
+                    && let Err(left) = rootfs::undo(mounted, &dir.path)
+                {
+                    tracing::warn!("{left}");
+                }
+                if let Err(left) = dir.remove() {
+                    tracing::warn!("{left}");
+                }
+                Err(err)
+            }
+        }
+    }
+
+    fn build(
+        &self,
+        context: &Context,
+        bundle: Bundle,
+        dir: &Dir,
+        state: &mut State,
+        foreground: bool,
+        console: Option<OwnedFd>,
+    ) -> Result<()> {
+        let config = context.config()?;
+        let wanted = Wanted {
+            root: &bundle.root,
+            bundle: &bundle.dir,
+            annotations: &state.annotations,
+            state_dir: &dir.path,
+        };
+        state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
+
+        let reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
+        if !reasons.is_empty() {
+            return self.hand_over(context, &config, dir, state, reasons, foreground);
+        }
+        let mut normal = normalise::normalise(bundle.config, &state.id, &context.host)?;
+        normal.no_cgroup |= context.global.cgroup_manager == Some(CgroupManager::Disabled);
+        state.cgroup =
+            cgroup::of(&normal.spec, context.systemd(), normal.no_cgroup, &context.host)?;
+        let create = init::Create {
+            normal,
+            dir: &dir.path,
+            console: match &self.console_socket {
+                Some(socket) => Some(connect(socket)?),
+                None => console,
+            },
+            preserve_fds: self.preserve_fds,
+            no_pivot: self.no_pivot,
+            keyring: !self.no_new_keyring,
+            foreground,
+            host: &context.host,
+            state,
+        };
+        init::create(create)?;
+        let result = dir.save(state).and_then(|()| self.tell_pid(state.pid));
+        if result.is_err() {
+            let _ = crate::sys::kill(state.pid, libc::SIGKILL);
+            let _ = engine::cgroup::remove(&state.cgroup, &state.id);
+        }
+        result
+    }
+
+    /// Writes the pid file, whole or not at all: an engine may be waiting for it.
+    fn tell_pid(&self, pid: i32) -> Result<()> {
+        let Some(path) = &self.pid_file else { return Ok(()) };
+        write_pid_file(path, pid)
+    }
+
+    /// Hands the container to the fallback runtime, its root stacked already.
+    fn hand_over(
+        &self,
+        context: &Context,
+        config: &crate::config::Config,
+        dir: &Dir,
+        state: &mut State,
+        reasons: Vec<String>,
+        foreground: bool,
+    ) -> Result<()> {
+        let program = fallback::find(config, &reasons)?;
+        tracing::info!(
+            "container {} is run by {}, for {}",
+            state.id,
+            program.display(),
+            reasons.join(", ")
+        );
+        let fallback = Fallback { program, flags: context.fallback_flags() };
+        state.fallback = Some(fallback.clone());
+        state.reasons = reasons;
+        dir.save(state)?;
+        let root = dir.path.join(FALLBACK);
+        let arguments = fallback::arguments(&fallback, &root, &super::verb());
+        if foreground || state.mounted.is_some() {
+            tracing::debug!("{} {}", fallback.program.display(), arguments.join(" "));
+        }
+        Err(fallback::become_it(&fallback, &arguments))
+    }
+}
+
+/// Writes the number of a process to a file, by a rename.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let doing = || format!("cannot write the pid file {}", path.display());
+    let name = path.file_name().ok_or_else(|| Error::new(doing()))?.to_string_lossy();
+    let new = path.with_file_name(format!(".{name}"));
+    std::fs::write(&new, pid.to_string()).doing(doing)?;
+    std::fs::rename(&new, path).doing(doing)
+}
+
+/// Connects to the socket that takes a terminal's master. The kernel takes paths of 108 bytes;
+/// through the descriptor of the socket's directory any is short enough.
+pub fn connect(path: &Path) -> Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let doing = || format!("cannot connect to the console socket {}", path.display());
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| Error::new(doing()))?;
+    let dir = std::fs::File::open(parent).doing(doing)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+    let stream = std::os::unix::net::UnixStream::connect(short).doing(doing)?;
+    Ok(stream.into())
+}
+
+/// A terminal needs somebody who holds its other end, as runc says.
+fn check_terminal(bundle: &Bundle, socket: bool, foreground: bool) -> Result<()> {
+    let terminal =
+        bundle.config.pointer("/process/terminal").and_then(serde_json::Value::as_bool);
+    match (terminal.unwrap_or_default(), socket) {
+        (true, false) if !foreground => {
+            Err(Error::new("cannot allocate tty if cvmfs-run will detach without setting console socket")
+                .hint("give --console-socket, or set process.terminal to false"))
+        }
+        (false, true) => Err(Error::new(
+            "cannot use console socket if cvmfs-run will not detach or allocate tty",
+        )
+        .hint("leave --console-socket out, or set process.terminal to true")),
+        _ => Ok(()),
+    }
+}

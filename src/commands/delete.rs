@@ -1,0 +1,120 @@
+//! `delete`: take away what a container had.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::engine::{cgroup, hooks, kill};
+use crate::error::{Error, Result};
+use crate::rootfs;
+use crate::state::{self, Dir, State, Status};
+
+use super::{Context, FALLBACK};
+
+/// Delete a container that has stopped
+#[derive(Clone, Debug, Args)]
+pub struct Delete {
+    /// Kill the container first, and do not mind when there is none
+    #[arg(short, long)]
+    pub force: bool,
+    /// The container's name
+    pub id: String,
+}
+
+impl Delete {
+    /// Deletes the container.
+    pub fn exec(self, context: &Context) -> Result<()> {
+        let (dir, state) = match state::load(&context.root, &self.id) {
+            Err(err) if self.force && err.errno() == Some(libc::ENOENT) => return Ok(()),
+            result => result?,
+        };
+        if let Some(fallback) = &state.fallback {
+            delete_there(context, &dir, fallback)?;
+            return finish(&dir, &state, Vec::new());
+        }
+        delete(&dir, &state, self.force)
+    }
+}
+
+/// How long a killed container may take to die, as runc has it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a container of ours.
+pub fn delete(dir: &Dir, state: &State, force: bool) -> Result<()> {
+    match state.status(dir) {
+        Status::Stopped => {}
+        Status::Created => end(dir, state)?,
+        Status::Running | Status::Paused if force => end(dir, state)?,
+        status => {
+            return Err(Error::new(format!(
+                "cannot delete container {} that is not stopped: {}",
+                state.id,
+                status.word()
+            ))
+            .hint("kill it first, or use --force"));
+        }
+    }
+    let mut errors = Vec::new();
+    if let Err(err) = cgroup::remove(&state.cgroup, &state.id) {
+        errors.push(err);
+    }
+    if let Err(err) = hooks::run(state, &dir.path, hooks::Stage::Poststop) {
+        // The container is gone whatever its hooks say.
+        tracing::warn!("{err}");
+    }
+    finish(dir, state, errors)
+}
+
+/// Kills a container and waits until it is dead.
+fn end(dir: &Dir, state: &State) -> Result<()> {
+    let _ = kill::one(state, libc::SIGKILL);
+    if !state.cgroup.none && state.status(dir) == Status::Paused {
+        cgroup::freeze(&state.cgroup, &state.id, false)?;
+    }
+    let start = Instant::now();
+    while state::alive(state.pid, state.start_time) {
+        if start.elapsed() > PATIENCE {
+            return Err(Error::new(format!("container {} is still running", state.id))
+                .hint("its process does not die: see what it waits for in /proc/PID/stack"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Has the fallback runtime delete its part.
+fn delete_there(context: &Context, dir: &Dir, fallback: &state::Fallback) -> Result<()> {
+    let mut fallback = fallback.clone();
+    fallback.flags = context.fallback_flags();
+    let arguments =
+        crate::engine::fallback::arguments(&fallback, &dir.path.join(FALLBACK), &super::verb());
+    let status = std::process::Command::new(&fallback.program).args(&arguments).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(Error::new(format!("{} delete fails ({status})", fallback.program.display())))
+        }
+        Err(err) => {
+            Err(Error::caused(format!("cannot start {}", fallback.program.display()), err))
+        }
+    }
+}
+
+/// Takes mounts and the state away; everything is tried, and everything is reported.
+fn finish(dir: &Dir, state: &State, mut errors: Vec<Error>) -> Result<()> {
+    if let Some(mounted) = &state.mounted
+        && let Err(err) = rootfs::undo(mounted, &dir.path)
+    {
+        errors.push(err);
+    }
+    if errors.is_empty()
+        && let Err(err) = dir.remove()
+    {
+        errors.push(err);
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = errors.iter().map(Error::to_string).collect();
+    Err(Error::new(format!("cannot delete container {}: {}", state.id, all.join("; "))))
+}

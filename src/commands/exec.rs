@@ -1,0 +1,176 @@
+//! `exec`: run a further process in a container.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::bundle;
+use crate::engine::{normalise, tenant};
+use crate::error::{Context as _, Error, Result};
+use crate::state::{State, Status};
+
+use super::{Context, create};
+
+/// Run a further process in a container
+#[derive(Clone, Debug, Args)]
+pub struct Exec {
+    /// The socket to which the master of the process's terminal is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// The socket to which a descriptor of the process is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// The working directory
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// A variable of the environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// The user: UID[:GID]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// A supplementary group
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// The process as a file in the form of config.json's `process`
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Do not wait for the process to end
+    #[arg(short, long)]
+    pub detach: bool,
+    /// The file that the number of the process is written to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// The label of the process, for SELinux
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// The profile of the process, for AppArmor
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// The process can gain no privileges
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// A capability that is added
+    #[arg(short, long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Hand that many further descriptors, from 3 on, to the process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: i32,
+    /// Run it in a cgroup below the container's
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<String>,
+    /// Do so though the container is paused
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's name
+    pub id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+impl Exec {
+    /// Runs the process; returns its exit code, or 0 with `--detach`.
+    pub fn exec(self, context: &Context) -> Result<u8> {
+        let (dir, state) = context.load(&self.id)?;
+        match state.status(&dir) {
+            Status::Created | Status::Running => {}
+            Status::Paused if self.ignore_paused => {}
+            Status::Paused => {
+                return Err(Error::new("cannot exec in a paused container")
+                    .hint("resume it, or use --ignore-paused"));
+            }
+            Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
+        }
+        let mut config = bundle::read_config(&state.bundle)?;
+        let process = self.process(&config, &state)?;
+        let terminal = process.get("terminal").and_then(Value::as_bool).unwrap_or_default();
+        if terminal && self.console_socket.is_none() && self.detach {
+            return Err(Error::new(
+                "cannot allocate tty if cvmfs-run will detach without setting console socket",
+            ));
+        }
+        config["process"] = process;
+        let mut normal = normalise::normalise(config, &state.id, &context.host)?;
+        normal.no_cgroup |= state.cgroup.none;
+
+        let relay = (terminal && self.console_socket.is_none())
+            .then(crate::engine::terminal::Relay::new)
+            .transpose()?;
+        let console = match (&relay, &self.console_socket) {
+            (Some(relay), _) => Some(relay.container_end()?),
+            (None, Some(socket)) => Some(create::connect(socket)?),
+            (None, None) => None,
+        };
+        let pid = tenant::exec(tenant::Exec {
+            normal,
+            state: &state,
+            dir: &dir.path,
+            console,
+            preserve_fds: self.preserve_fds,
+        })?;
+        if let Some(path) = &self.pid_file {
+            create::write_pid_file(path, pid)?;
+        }
+        if self.detach {
+            return Ok(0);
+        }
+        crate::engine::foreground::wait(pid, relay)
+    }
+
+    /// The process to run, in the form of config.json.
+    fn process(&self, config: &Value, state: &State) -> Result<Value> {
+        if let Some(path) = &self.process {
+            let doing = || format!("cannot read the process in {}", path.display());
+            let text = std::fs::read(path).doing(doing)?;
+            return serde_json::from_slice(&text).doing(doing);
+        }
+        if self.command.is_empty() {
+            return Err(Error::new(format!("no program to run in container {}", state.id))
+                .hint("cvmfs-run exec ID PROGRAM, or --process FILE"));
+        }
+        let mut process =
+            config.get("process").cloned().ok_or_else(|| Error::new("config.json has no process"))?;
+        process["args"] = json!(self.command);
+        process["terminal"] = json!(self.tty);
+        if let Some(cwd) = &self.cwd {
+            process["cwd"] = json!(cwd);
+        }
+        let mut env: Vec<Value> =
+            process.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
+        env.extend(self.env.iter().map(|entry| json!(entry)));
+        process["env"] = json!(env);
+        if let Some(user) = &self.user {
+            let (uid, gid) = match user.split_once(':') {
+                Some((uid, gid)) => (uid, Some(gid)),
+                None => (user.as_str(), None),
+            };
+            let number = |text: &str| {
+                text.parse::<u32>().doing(|| format!("--user {user}: {text:?} is not a number"))
+            };
+            process["user"] = json!({"uid": number(uid)?, "gid": gid.map(number).transpose()?.unwrap_or_default()});
+        }
+        if !self.additional_gids.is_empty() {
+            process["user"]["additionalGids"] = json!(self.additional_gids);
+        }
+        if let Some(profile) = &self.apparmor {
+            process["apparmorProfile"] = json!(profile);
+        }
+        if self.no_new_privs {
+            process["noNewPrivileges"] = json!(true);
+        }
+        for set in ["bounding", "effective", "permitted"] {
+            for cap in &self.cap {
+                let mut names =
+                    process["capabilities"][set].as_array().cloned().unwrap_or_default();
+                names.push(json!(cap));
+                process["capabilities"][set] = json!(names);
+            }
+        }
+        Ok(process)
+    }
+}

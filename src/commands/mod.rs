@@ -1,0 +1,104 @@
+//! One verb a file: a clap struct that holds its arguments, and `exec`, which does it.
+
+pub mod checkpoint;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod exec;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod pause;
+pub mod ps;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod update;
+
+use std::path::PathBuf;
+
+use crate::cli::{CgroupManager, Global};
+use crate::config::Config;
+use crate::engine::fallback;
+use crate::error::Result;
+use crate::host::Host;
+use crate::state::{self, Dir, State};
+
+/// What every command needs.
+pub struct Context {
+    /// The flags before the command.
+    pub global: Global,
+    /// The caller and the host.
+    pub host: Host,
+    /// Where containers' states are.
+    pub root: PathBuf,
+}
+
+impl Context {
+    /// Reads who calls, and where states are.
+    pub fn new(global: Global) -> Result<Self> {
+        let host = Host::read()?;
+        let root = match &global.root {
+            Some(root) => std::path::absolute(root)
+                .map_err(|err| crate::error::Error::caused("cannot use --root", err))?,
+            None => host.state_root(),
+        };
+        Ok(Self { global, host, root })
+    }
+
+    /// The site's settings; only what makes or looks up layers reads them.
+    pub fn config(&self) -> Result<Config> {
+        Config::load(&self.host, self.global.config.as_deref())
+    }
+
+    /// Whether systemd manages the cgroups.
+    pub fn systemd(&self) -> bool {
+        self.global.systemd_cgroup || self.global.cgroup_manager == Some(CgroupManager::Systemd)
+    }
+
+    /// The flags that a fallback runtime is given before its command.
+    pub fn fallback_flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        if let Some(log) = &self.global.log {
+            flags.extend(["--log".into(), log.display().to_string()]);
+        }
+        if self.global.log_format == crate::log::Format::Json {
+            flags.extend(["--log-format".into(), "json".into()]);
+        }
+        if self.systemd() {
+            flags.push("--systemd-cgroup".into());
+        }
+        flags
+    }
+
+    /// Loads a container that is ours; one that the fallback runtime has is handed on at once, and
+    /// this returns only what went wrong with that.
+    pub fn load(&self, id: &str) -> Result<(Dir, State)> {
+        let (dir, state) = state::load(&self.root, id)?;
+        match &state.fallback {
+            None => Ok((dir, state)),
+            Some(fallback) => {
+                let root = dir.path.join(FALLBACK);
+                let mut fallback = fallback.clone();
+                fallback.flags = self.fallback_flags();
+                let arguments = fallback::arguments(&fallback, &root, &verb());
+                Err(fallback::become_it(&fallback, &arguments))
+            }
+        }
+    }
+}
+
+/// Where the fallback runtime keeps its state, in the container's own directory.
+pub const FALLBACK: &str = "fallback";
+
+/// This process's own arguments from the command on, as they were given.
+fn verb() -> Vec<String> {
+    use clap::CommandFactory;
+    let names: Vec<String> =
+        crate::cli::Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    std::env::args()
+        .skip(1)
+        .skip_while(|argument| !names.contains(argument))
+        .collect()
+}

@@ -1,0 +1,125 @@
+//! `update`: change a container's limits.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use libcgroups::common::{CgroupManager, ControllerOpt};
+use libcontainer::oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+
+use crate::bundle;
+use crate::engine::cgroup;
+use crate::error::{Context as _, Error, Result};
+
+use super::Context;
+
+/// Change the limits of a container
+#[derive(Clone, Debug, Args)]
+pub struct Update {
+    /// Read all limits from this file (- is standard input), in the form of linux.resources
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of the container's block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u16>,
+    /// CPU period of the hard limit, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_period: Option<u64>,
+    /// CPU time allowed in a period, in microseconds
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+    /// CPU period of real-time scheduling, in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_period: Option<u64>,
+    /// CPU time of real-time scheduling in a period, in microseconds
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// Share of CPU time beside other containers
+    #[arg(long, value_name = "SHARES", alias = "cpu-share")]
+    pub cpu_shares: Option<u64>,
+    /// CPUs to use: 0-2,7
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory limit, in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub memory: Option<i64>,
+    /// Soft memory limit, in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub memory_reservation: Option<i64>,
+    /// Limit of memory and swap together, in bytes; -1 is none
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub memory_swap: Option<i64>,
+    /// Accepted for runc's callers; the kernel no longer has this limit
+    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
+    pub kernel_memory: Option<i64>,
+    /// Accepted for runc's callers; the kernel no longer has this limit
+    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
+    pub kernel_memory_tcp: Option<i64>,
+    /// Number of processes; -1 is no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// The container's name
+    pub id: String,
+}
+
+impl Update {
+    /// Applies the limits.
+    pub fn exec(self, context: &Context) -> Result<()> {
+        let (_, state) = context.load(&self.id)?;
+        let mut resources = self.asked()?;
+        // The device rules are applied anew with every change: they must stay what they are.
+        let config = bundle::read_config(&state.bundle)?;
+        if let Some(devices) = config.pointer("/linux/resources/devices") {
+            resources["devices"] = devices.clone();
+        }
+        let resources: LinuxResources =
+            serde_json::from_value(resources).doing(|| "the limits cannot be used")?;
+        let manager = cgroup::manager(&state.cgroup, &state.id)?.ok_or_else(|| {
+            Error::new(format!("container {} has no cgroup of its own to be limited", state.id))
+        })?;
+        let options = ControllerOpt {
+            resources: &resources,
+            disable_oom_killer: false,
+            oom_score_adj: None,
+            freezer_state: None,
+        };
+        manager
+            .apply(&options)
+            .doing(|| format!("cannot change the limits of container {}", state.id))
+    }
+
+    /// The limits asked for, in the form of `linux.resources`.
+    fn asked(&self) -> Result<Value> {
+        if let Some(path) = &self.resources {
+            let doing = || format!("cannot read the limits in {}", path.display());
+            let text = if path.as_os_str() == "-" {
+                std::io::read_to_string(std::io::stdin()).doing(doing)?
+            } else {
+                std::fs::read_to_string(path).doing(doing)?
+            };
+            return serde_json::from_str(&text).doing(doing);
+        }
+        let mut resources = json!({});
+        let mut set = |section: &str, key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                resources[section][key] = value;
+            }
+        };
+        set("cpu", "period", self.cpu_period.map(Value::from));
+        set("cpu", "quota", self.cpu_quota.map(Value::from));
+        set("cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from));
+        set("cpu", "realtimeRuntime", self.cpu_rt_runtime.map(Value::from));
+        set("cpu", "shares", self.cpu_shares.map(Value::from));
+        set("cpu", "cpus", self.cpuset_cpus.clone().map(Value::from));
+        set("cpu", "mems", self.cpuset_mems.clone().map(Value::from));
+        set("memory", "limit", self.memory.map(Value::from));
+        set("memory", "reservation", self.memory_reservation.map(Value::from));
+        set("memory", "swap", self.memory_swap.map(Value::from));
+        set("pids", "limit", self.pids_limit.map(Value::from));
+        set("blockIO", "weight", self.blkio_weight.map(Value::from));
+        Ok(resources)
+    }
+}

@@ -1,0 +1,231 @@
+//! The site's settings, and the checks that make them trustworthy.
+//!
+//! Read in this order, later files win key by key: `/usr/share/cvmfs-run/cvmfs-run.toml`,
+//! `/etc/cvmfs-run/cvmfs-run.toml`, `/etc/cvmfs-run/cvmfs-run.toml.d/*.toml`, and for a rootless
+//! user `$XDG_CONFIG_HOME/cvmfs-run/cvmfs-run.toml`. They name the trees that images may be taken
+//! from, so a file that somebody else could have written is refused.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Result};
+use crate::host::Host;
+
+/// Where a distribution puts its defaults.
+const VENDOR: &str = "/usr/share/cvmfs-run/cvmfs-run.toml";
+/// Where the administrator's settings are.
+const SITE: &str = "/etc/cvmfs-run/cvmfs-run.toml";
+
+/// More layers than this are refused: overlayfs takes 500 in one mount, and two mounts nest.
+pub const MAX_LAYERS: usize = 900;
+
+/// Which form of an image is taken when both are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// One directory a layer: shared between images, true setuid bits.
+    Layers,
+    /// The whole image as one directory: fewer lookups, true owners.
+    Flat,
+}
+
+/// Where the upper directory goes of a root that is no overlay of the engine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scratch {
+    /// Beside the container's state.
+    State,
+    /// On a tmpfs of its own.
+    Tmpfs,
+}
+
+/// The settings in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The trees that layers may lie in; a path outside them is refused.
+    pub roots: Vec<PathBuf>,
+    /// Repositories in which a digest is looked up when the image names none.
+    pub repositories: Vec<String>,
+    /// Layers or flat, when both are there.
+    pub prefer: Prefer,
+    /// How long a repository may take to answer.
+    pub timeout: Duration,
+    /// Where whiteouts are kept; `None` is the default of [`Config::cache_dir`].
+    pub cache: Option<PathBuf>,
+    /// Where the upper goes of a root that is no overlay.
+    pub scratch: Scratch,
+    /// The runtimes that take what libcontainer cannot do, the first installed one wins.
+    pub fallback: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            roots: vec![PathBuf::from("/cvmfs")],
+            repositories: Vec::new(),
+            prefer: Prefer::Layers,
+            timeout: Duration::from_secs(60),
+            cache: None,
+            scratch: Scratch::State,
+            fallback: vec!["crun".into(), "runc".into()],
+        }
+    }
+}
+
+/// One file's settings: what it does not say stays as it was.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    roots: Option<Vec<PathBuf>>,
+    repositories: Option<Vec<String>>,
+    prefer: Option<Prefer>,
+    timeout: Option<u64>,
+    cache: Option<PathBuf>,
+    scratch: Option<Scratch>,
+    fallback: Option<Vec<String>>,
+}
+
+impl Config {
+    /// Reads the site's files, or `only` in their place when the caller names one.
+    pub fn load(host: &Host, only: Option<&Path>) -> Result<Self> {
+        let mut config = Self::default();
+        if let Some(path) = only {
+            config.merge(path, &read(host, path)?.ok_or_else(|| {
+                Error::new(format!("cannot read configuration {}: it does not exist", path.display()))
+            })?)?;
+            return Ok(config);
+        }
+        let mut paths = vec![PathBuf::from(VENDOR), PathBuf::from(SITE)];
+        paths.extend(drop_ins(&PathBuf::from(format!("{SITE}.d"))));
+        if let Some(dir) = host.user_config_dir() {
+            paths.push(dir.join("cvmfs-run/cvmfs-run.toml"));
+        }
+        for path in paths {
+            if let Some(text) = read(host, &path)? {
+                config.merge(&path, &text)?;
+            }
+        }
+        Ok(config)
+    }
+
+    fn merge(&mut self, path: &Path, text: &str) -> Result<()> {
+        let wrong = |why: String| {
+            Error::new(format!("cannot use configuration {}: {why}", path.display()))
+                .hint("see cvmfs-run.toml(5)")
+        };
+        let file: File = toml::from_str(text).map_err(|err| wrong(err.message().to_owned()))?;
+        if let Some(roots) = file.roots {
+            if let Some(root) = roots.iter().find(|root| !root.is_absolute()) {
+                return Err(wrong(format!("root {} is not an absolute path", root.display())));
+            }
+            self.roots = roots;
+        }
+        if let Some(timeout) = file.timeout {
+            if timeout == 0 {
+                return Err(wrong("timeout must be at least one second".into()));
+            }
+            self.timeout = Duration::from_secs(timeout);
+        }
+        self.repositories = file.repositories.unwrap_or(std::mem::take(&mut self.repositories));
+        self.prefer = file.prefer.unwrap_or(self.prefer);
+        self.cache = file.cache.or(self.cache.take());
+        self.scratch = file.scratch.unwrap_or(self.scratch);
+        self.fallback = file.fallback.unwrap_or(std::mem::take(&mut self.fallback));
+        Ok(())
+    }
+
+    /// Where whiteouts are kept for this user.
+    pub fn cache_dir(&self, host: &Host) -> PathBuf {
+        match &self.cache {
+            Some(dir) => dir.clone(),
+            None => host.cache_dir(),
+        }
+    }
+}
+
+/// The `*.toml` of a drop-in directory in their order, none when there is no such directory.
+fn drop_ins(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The text of a configuration file that only root or the caller could have written.
+fn read(host: &Host, path: &Path) -> Result<Option<String>> {
+    let doing = || format!("cannot read configuration {}", path.display());
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(Error::caused(doing(), err)),
+    };
+    // The whole way to the file counts: who can rename a parent can put another file there.
+    let real = path.canonicalize().doing(doing)?;
+    for at in real.ancestors() {
+        let meta = at.metadata().doing(doing)?;
+        if !trusted(host, at == real, meta.uid(), meta.mode()) {
+            return Err(Error::new(format!(
+                "cannot trust configuration {}: {} could have been written by another user (owner {}, mode {:04o})",
+                path.display(), at.display(), meta.uid(), meta.mode() & 0o7777
+            ))
+            .hint(format!("make it root's: chown root {0}; chmod go-w {0}", at.display())));
+        }
+    }
+    Ok(Some(text))
+}
+
+/// Whether nobody but root and the caller can have changed a file or directory.
+fn trusted(host: &Host, is_file: bool, owner: u32, mode: u32) -> bool {
+    // In a user namespace the host's root shows as the overflow ID.
+    let root = owner == 0 || (host.in_user_namespace && owner == host.overflow_uid);
+    let owned = root || owner == host.euid;
+    // A sticky directory (/tmp) lets nobody rename another's entries.
+    let sticky = !is_file && mode & 0o1000 != 0;
+    owned && (mode & 0o022 == 0 || sticky)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let mut config = Config::default();
+        config.merge(Path::new("x"), "roots=[\"/srv\"]\nprefer=\"flat\"\ntimeout=7").unwrap();
+        assert_eq!(config.roots, [PathBuf::from("/srv")]);
+        assert_eq!(config.prefer, Prefer::Flat);
+        assert_eq!(config.timeout, Duration::from_secs(7));
+        assert_eq!(config.fallback, ["crun", "runc"]);
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_by_name() {
+        for (text, why) in [
+            ("roots=[\"srv\"]", "not an absolute path"),
+            ("prefer=\"both\"", "unknown variant"),
+            ("timeout=0", "at least one second"),
+            ("root=\"/x\"", "unknown field"),
+            ("roots=", "cannot use configuration"),
+        ] {
+            let err = Config::default().merge(Path::new("x"), text).unwrap_err().to_string();
+            assert!(err.contains(why), "{text}: {err}");
+        }
+    }
+
+    #[test]
+    fn only_root_and_the_caller_are_trusted() {
+        let host = Host { euid: 1000, ..Host::default() };
+        assert!(trusted(&host, true, 0, 0o644));
+        assert!(trusted(&host, true, 1000, 0o600));
+        assert!(!trusted(&host, true, 1001, 0o644));
+        assert!(!trusted(&host, true, 0, 0o664));
+        assert!(!trusted(&host, true, 0, 0o1646));
+        assert!(trusted(&host, false, 0, 0o1777));
+    }
+}

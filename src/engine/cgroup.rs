@@ -1,0 +1,142 @@
+//! Cgroups, through libcgroups.
+
+use std::path::{Path, PathBuf};
+
+use libcgroups::common::{
+    AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager,
+};
+use libcontainer::oci_spec::runtime::Spec;
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use crate::error::{Context, Error, Result};
+use crate::host::{self, Host};
+use crate::state::Cgroup;
+
+/// The cgroup of a container, from its normalised specification.
+pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup> {
+    if systemd && host.cgroup == host::Cgroup::V1 && !none {
+        return Err(Error::new("systemd cannot manage cgroups of version 1 here")
+            .hint("use --cgroup-manager=cgroupfs, or boot with the unified hierarchy"));
+    }
+    let linux = spec.linux().as_ref().ok_or_else(|| Error::new("config.json has no linux section"))?;
+    let path = linux.cgroups_path().clone().unwrap_or_default();
+    // A relative path is below the hierarchy's root, as it is for runc run by root; libcgroups
+    // would take it for systemd's form in a user namespace.
+    let path = match systemd {
+        false if path.is_relative() => Path::new("/").join(path),
+        _ => path,
+    };
+    Ok(Cgroup { path, systemd, none })
+}
+
+/// The configuration for libcgroups and libcontainer.
+pub fn config(cgroup: &Cgroup, id: &str) -> CgroupConfig {
+    CgroupConfig {
+        cgroup_path: cgroup.path.clone(),
+        systemd_cgroup: cgroup.systemd,
+        container_name: id.to_owned(),
+    }
+}
+
+/// The manager of a container's cgroup; `None` where it has none.
+pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
+    if cgroup.none {
+        return Ok(None);
+    }
+    create_cgroup_manager(config(cgroup, id))
+        .map(Some)
+        .doing(|| format!("cannot open the cgroup of container {id}"))
+}
+
+/// Removes a container's cgroup and what is still in it.
+pub fn remove(cgroup: &Cgroup, id: &str) -> Result<()> {
+    let Some(manager) = manager(cgroup, id)? else { return Ok(()) };
+    remove_inner(cgroup);
+    manager.remove().doing(|| format!("cannot remove the cgroup of container {id}"))
+}
+
+/// Removes cgroups that a container made below its own, which libcgroups does not.
+fn remove_inner(cgroup: &Cgroup) {
+    for base in hierarchies(cgroup) {
+        remove_below(&base);
+    }
+}
+
+fn remove_below(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            kill_in(&path);
+            remove_below(&path);
+            // What remains is reported when the cgroup above it cannot be removed.
+            let _ = std::fs::remove_dir(&path);
+        }
+    }
+}
+
+fn kill_in(dir: &Path) {
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs.lines().filter_map(|line| line.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+    }
+}
+
+/// The directories of a container's cgroup in all hierarchies.
+fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
+    let Ok(path) = cgroup.path.strip_prefix("/") else { return Vec::new() };
+    if path.as_os_str().is_empty() {
+        return Vec::new();
+    }
+    let base = Path::new("/sys/fs/cgroup");
+    let mut dirs = vec![base.join(path)];
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        dirs.push(entry.path().join(path));
+    }
+    dirs.retain(|dir| dir.join("cgroup.procs").exists());
+    dirs
+}
+
+/// Freezes or thaws a container.
+pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
+    let verb = if frozen { "pause" } else { "resume" };
+    let Some(manager) = manager(cgroup, id)? else {
+        return Err(Error::new(format!("cannot {verb} container {id}: it has no cgroup of its own"))
+            .hint("rootless containers get one on hosts with cgroup version 2 and delegation"));
+    };
+    let state = if frozen { FreezerState::Frozen } else { FreezerState::Thawed };
+    manager.freeze(state).doing(|| format!("cannot {verb} container {id}"))
+}
+
+/// All processes of a container, its cgroup's; with none, its first process alone.
+pub fn pids(cgroup: &Cgroup, id: &str, first: i32) -> Result<Vec<i32>> {
+    match manager(cgroup, id)? {
+        Some(manager) => Ok(manager
+            .get_all_pids()
+            .doing(|| format!("cannot list the processes of container {id}"))?
+            .into_iter()
+            .map(nix::unistd::Pid::as_raw)
+            .collect()),
+        None => Ok(vec![first]),
+    }
+}
+
+/// Lets libcontainer believe in an empty cgroup: its manager of version 2 takes a refused write in
+/// a rootless container for what it is, and the container stays in its engine's cgroup. This
+/// process gets a mount namespace of its own for it.
+pub fn hide() -> Result<()> {
+    const TOP: &str = "/sys/fs/cgroup";
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)
+        .doing(|| "cannot make a mount namespace")?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .doing(|| "cannot change the propagation of mounts")?;
+    let unified = Path::new(TOP).join("unified");
+    rustix::mount::mount(&unified, TOP, "none", MountFlags::BIND, None).map_err(|err| {
+        Error::caused(format!("cannot use {} in place of {TOP}", unified.display()), err).hint(
+            "without a unified hierarchy a rootless container needs the fallback runtime: install crun or runc",
+        )
+    })
+}

@@ -1,0 +1,184 @@
+//! The container's program: found, and entered, in the container's own process.
+//!
+//! In runc's words where it fails, because engines tell «not found» (exit code 127) from «not
+//! executable» (126) by them.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use rustix::fs::{Access, AtFlags, CWD};
+
+use crate::sys;
+
+/// How every refusal of the program begins.
+pub const PREFIX: &str = "exec: ";
+
+/// Where programs are looked for when the environment does not say (runc takes the host's, which
+/// is no concern of the container's).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What libcontainer adds to the environment: HOME, from the container's own passwd, and LISTEN_FDS.
+static GIVEN: OnceLock<HashMap<String, String>> = OnceLock::new();
+
+/// Runs `process.args` of the specification.
+#[derive(Clone)]
+pub struct Program;
+
+impl Executor for Program {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
+        find(process).map(drop).map_err(|why| refuse(&why))
+    }
+
+    fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        // The environment is handed to execve whole, in its order; this process keeps its own.
+        // Called once in each container process, so there is nothing to lose.
+        let _ = GIVEN.set(envs);
+        Ok(())
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let process = process(spec).ok_or(ExecutorError::InvalidArg)?;
+        let other = |why: String| ExecutorError::Other(format!("{PREFIX}{why}"));
+        let path = find(process).map_err(other)?;
+        let text = |s: &str| CString::new(s).map_err(|_| other(format!("{s:?} has a NUL byte")));
+        let args = process
+            .args()
+            .iter()
+            .flatten()
+            .map(|arg| text(arg))
+            .collect::<Result<Vec<_>, _>>()?;
+        let env = environment(process, given("HOME"), given("LISTEN_FDS"))
+            .iter()
+            .map(|entry| text(entry))
+            .collect::<Result<Vec<_>, _>>()?;
+        let program = text(&path.to_string_lossy())?;
+        sys::reset_signals();
+        let Err(err) = nix::unistd::execve(&program, &args, &env);
+        Err(other(format!("{:?}: {}", path.display().to_string(), words(err))))
+    }
+}
+
+fn given(key: &str) -> Option<String> {
+    GIVEN.get()?.get(key).cloned()
+}
+
+fn process(spec: &Spec) -> Option<&Process> {
+    spec.process().as_ref()
+}
+
+fn refuse(why: &str) -> ExecutorValidationError {
+    ExecutorValidationError::ArgValidationError(format!("{PREFIX}{why}"))
+}
+
+/// An error number in the words of Go's runtime, which engines look for.
+fn words(err: nix::Error) -> String {
+    err.desc().to_lowercase()
+}
+
+/// Finds the program by the rules of Go's exec.LookPath, which runc follows.
+fn find(process: &Process) -> Result<PathBuf, String> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let Some(name) = args.first().filter(|name| !name.is_empty()) else {
+        return Err("\"\": executable file not found in $PATH".into());
+    };
+    if name.contains('/') {
+        let path = Path::new(name);
+        return match executable(path) {
+            Ok(()) => Ok(path.to_owned()),
+            Err(nix::Error::ENOENT) => Err(format!("{name:?}: stat {name}: no such file or directory")),
+            Err(err) => Err(format!("{name:?}: {}", words(err))),
+        };
+    }
+    let env = process.env().as_deref().unwrap_or_default();
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    for dir in path.unwrap_or(DEFAULT_PATH).split(':') {
+        // An empty item is the working directory, as in every shell.
+        let candidate = Path::new(if dir.is_empty() { "." } else { dir }).join(name);
+        if executable(&candidate).is_ok() {
+            return Ok(candidate);
+        }
+    }
+    Err(format!("{name:?}: executable file not found in $PATH"))
+}
+
+/// Whether this process, as it is now, may execute a file.
+fn executable(path: &Path) -> nix::Result<()> {
+    let stat = nix::sys::stat::stat(path)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    if kind == rustix::fs::FileType::Directory {
+        return Err(nix::Error::EISDIR);
+    }
+    let access = rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
+    access.map_err(|err| nix::Error::from_raw(err.raw_os_error()))
+}
+
+/// The environment in its order: a variable that is given twice keeps its first place and its last
+/// value, as with runc.
+fn environment(process: &Process, home: Option<String>, listen_fds: Option<String>) -> Vec<String> {
+    let mut entries: Vec<(String, String)> = Vec::new();
+    let mut set = |key: &str, value: &str| match entries.iter_mut().find(|(k, _)| k == key) {
+        Some(entry) => entry.1 = value.to_owned(),
+        None => entries.push((key.to_owned(), value.to_owned())),
+    };
+    for entry in process.env().iter().flatten() {
+        if let Some((key, value)) = entry.split_once('=') {
+            set(key, value);
+        }
+    }
+    if let Some(fds) = listen_fds {
+        set("LISTEN_FDS", &fds);
+        set("LISTEN_PID", "1");
+    }
+    let has_home = entries.iter().any(|(key, value)| key == "HOME" && !value.is_empty());
+    let mut list: Vec<String> = entries
+        .into_iter()
+        .filter(|(key, _)| key != "HOME" || has_home)
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if !has_home {
+        list.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use libcontainer::oci_spec::runtime::ProcessBuilder;
+
+    use super::*;
+
+    fn process(args: &[&str], env: &[&str]) -> Process {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        ProcessBuilder::default().args(owned(args)).env(owned(env)).build().unwrap()
+    }
+
+    #[test]
+    fn the_environment_keeps_its_order_and_the_last_value() {
+        let process = process(&["x"], &["B=1", "A=2", "B=3", "C="]);
+        assert_eq!(
+            environment(&process, Some("/root".into()), None),
+            ["B=3", "A=2", "C=", "HOME=/root"]
+        );
+    }
+
+    #[test]
+    fn refusals_are_in_runcs_words() {
+        for (args, env, why) in [
+            (vec!["nosuch"], vec!["PATH=/bin"], "\"nosuch\": executable file not found in $PATH"),
+            (vec!["/nosuch"], vec![], "\"/nosuch\": stat /nosuch: no such file or directory"),
+            (vec!["/etc"], vec![], "\"/etc\": is a directory"),
+            (vec!["/etc/passwd"], vec![], "\"/etc/passwd\": permission denied"),
+            (vec![""], vec![], "\"\": executable file not found in $PATH"),
+        ] {
+            assert_eq!(find(&process(&args, &env)).unwrap_err(), why);
+        }
+        assert_eq!(find(&process(&["sh"], &["PATH=/nosuch:/bin"])).unwrap(), Path::new("/bin/sh"));
+    }
+}

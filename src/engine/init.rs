@@ -1,0 +1,161 @@
+//! Creating a container: its first process waits, ready, until it is started.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::container::ContainerStatus;
+use libcontainer::notify_socket::NotifyListener;
+use libcontainer::oci_spec::runtime::{HookBuilder, Hooks, LinuxNamespaceType, Spec};
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::container_main_process::container_main_process;
+use libcontainer::syscall::syscall::SyscallType;
+
+use crate::error::{Context, Error, Result};
+use crate::host::Host;
+use crate::state::{self, State};
+
+use super::normalise::Normal;
+use super::{cgroup, executor, explain, inside, stdio, userns};
+
+/// What `create` was asked to do.
+pub struct Create<'a> {
+    /// The specification, as libcontainer takes it.
+    pub normal: Normal,
+    /// The container's record; its process is filled in.
+    pub state: &'a mut State,
+    /// Its state directory.
+    pub dir: &'a Path,
+    /// Where the terminal's master is sent.
+    pub console: Option<OwnedFd>,
+    /// Descriptors from 3 on that the container inherits.
+    pub preserve_fds: i32,
+    /// Whether to move the root instead of pivoting.
+    pub no_pivot: bool,
+    /// Whether a session keyring is made.
+    pub keyring: bool,
+    /// Whether the container's process becomes a child of this one.
+    pub foreground: bool,
+    /// The host.
+    pub host: &'a Host,
+}
+
+/// Creates the container. On a failure its cgroup is removed again.
+pub fn create(mut create: Create<'_>) -> Result<()> {
+    let id = create.state.id.clone();
+    let result = build(&mut create);
+    if result.is_err()
+        && let Err(err) = cgroup::remove(&create.state.cgroup, &id)
+    {
+        tracing::warn!("{err}");
+    }
+    result
+}
+
+fn build(create: &mut Create<'_>) -> Result<()> {
+    let state = &mut *create.state;
+    let mut spec = std::mem::take(&mut create.normal.spec);
+    let process =
+        spec.process().clone().ok_or_else(|| Error::new("config.json has no process to run"))?;
+    if create.normal.no_cgroup {
+        cgroup::hide()?;
+    }
+    if !create.normal.extras.is_empty() {
+        add_hook(&mut spec, &create.normal.extras)?;
+    }
+    make_cwd(&spec, &state.rootfs)?;
+    if create.keyring {
+        crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
+            .doing(|| "cannot make a session keyring")?;
+    }
+    if let Some(score) = process.oom_score_adj() {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .doing(|| format!("cannot set oom_score_adj to {score}"))?;
+    }
+    // Kept until the container has joined it.
+    let _userns = userns::create(&mut spec)?;
+    let has_namespaces = spec.linux().as_ref().is_some_and(|linux| linux.namespaces().is_some());
+    if has_namespaces {
+        // A process that joins the container's namespaces must not be open to what runs there.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .doing(|| "cannot make this process non-dumpable")?;
+    }
+
+    let notify: PathBuf = create.dir.join(state::NOTIFY);
+    let args = ContainerArgs {
+        container_type: ContainerType::InitContainer,
+        syscall: SyscallType::default(),
+        rootfs: state.rootfs.clone(),
+        console_socket: create.console.as_ref().map(AsRawFd::as_raw_fd),
+        notify_listener: NotifyListener::new(&notify).doing(|| "cannot make the start socket")?,
+        preserve_fds: create.preserve_fds,
+        container: Some(super::container(state, create.dir, ContainerStatus::Creating)),
+        user_ns_config: None,
+        cgroup_config: cgroup::config(&state.cgroup, &state.id),
+        detached: !create.foreground,
+        executor: Box::new(executor::Program),
+        no_pivot: create.no_pivot,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        as_sibling: false,
+        pid_file: None,
+        spec: Rc::new(spec),
+    };
+    let pid = container_main_process(&args)
+        .map_err(|err| explain("unable to start container process", err))?
+        .as_raw();
+    state.pid = pid;
+    state.start_time = state::start_time(pid).unwrap_or_default();
+    let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
+    stdio::give(pid, uid).inspect_err(|_| {
+        let _ = crate::sys::kill(pid, libc::SIGKILL);
+    })
+}
+
+/// Has `inside` run in the container's namespaces before its root is entered.
+fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
+    let program = std::env::current_exe().doing(|| "cannot find this program")?;
+    let text = serde_json::to_string(extras).doing(|| "cannot write what is left to do")?;
+    let hook = HookBuilder::default()
+        .path(program)
+        .args(vec!["cvmfs-run".to_owned(), inside::COMMAND.to_owned(), text])
+        .build()
+        .doing(|| "cannot make a hook")?;
+    let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
+    let mut list = vec![hook];
+    list.extend(hooks.create_container().clone().unwrap_or_default());
+    hooks.set_create_container(Some(list));
+    spec.set_hooks(Some(hooks));
+    Ok(())
+}
+
+/// Makes the working directory where the image has none, as runc does.
+fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<()> {
+    let Some(process) = spec.process() else { return Ok(()) };
+    let cwd = process.cwd();
+    if cwd.as_os_str().is_empty() || cwd == Path::new("/") || below_a_mount(spec, cwd) {
+        return Ok(());
+    }
+    let doing = || format!("cannot make the working directory {}", cwd.display());
+    let root = pathrs::Root::open(rootfs).doing(doing)?;
+    if root.resolve(cwd).is_ok() {
+        return Ok(());
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    root.mkdir_all(cwd, &mode).map(drop).doing(doing)
+}
+
+/// Whether something is mounted over a path's beginning: then it is not the root's to make.
+fn below_a_mount(spec: &Spec, path: &Path) -> bool {
+    let mounts = spec.mounts().iter().flatten();
+    mounts.into_iter().any(|mount| {
+        mount.destination() != Path::new("/") && path.starts_with(mount.destination())
+    })
+}
+
+/// Whether the specification makes a new namespace of this kind.
+pub fn makes(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
+    namespaces.iter().flatten().any(|ns| ns.typ() == kind && ns.path().is_none())
+}

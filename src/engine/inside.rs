@@ -1,0 +1,185 @@
+//! What is done inside the container's namespaces, before its root is entered.
+//!
+//! libcontainer has mounted everything by then and waits: this runs as an OCI `createContainer`
+//! hook, the one place where an embedder may act there.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags};
+use serde_json::Value;
+
+use crate::error::{Context, Error, Result};
+
+use super::normalise::{CopyUp, Extras};
+
+/// The hidden command.
+pub const COMMAND: &str = "set-up-inside";
+
+/// Does what `extras` says; the container's state comes on standard input.
+pub fn run(extras: &str) -> Result<()> {
+    let extras: Extras = serde_json::from_str(extras).doing(|| "cannot read what is to be done")?;
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).doing(|| "cannot read the container's state")?;
+    let state: Value = serde_json::from_str(&text).doing(|| "cannot read the container's state")?;
+    let bundle = state.get("bundle").and_then(Value::as_str).unwrap_or_default();
+    let rootfs = crate::bundle::Bundle::load(Path::new(bundle))?.root;
+    let root = open(&rootfs)?;
+    for copy in &extras.copy_up {
+        copy_up(&rootfs, &root, copy)
+            .map_err(|err| Error::caused(format!("cannot copy up {}", copy.destination), err))?;
+    }
+    for (destination, options) in &extras.propagation {
+        let target = beneath(&root, destination)?;
+        for option in options {
+            change(&target, option)
+                .map_err(|err| Error::caused(format!("cannot make {destination} {option}"), err))?;
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("cannot open {}", path.display()))
+}
+
+/// Resolves a path of the container's as it would itself, links included.
+fn beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd> {
+    rustix::fs::openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .doing(|| format!("cannot open {path} in the container's root"))
+}
+
+fn shown(fd: impl AsFd) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+fn change(target: &OwnedFd, option: &str) -> Result<()> {
+    let (name, recursive) = match option.strip_prefix('r') {
+        Some(name) => (name, MountPropagationFlags::REC),
+        None => (option, MountPropagationFlags::empty()),
+    };
+    let kind = match name {
+        "private" => MountPropagationFlags::PRIVATE,
+        "slave" => MountPropagationFlags::DOWNSTREAM,
+        "shared" => MountPropagationFlags::SHARED,
+        _ => MountPropagationFlags::UNBINDABLE,
+    };
+    rustix::mount::mount_change(shown(target), kind | recursive).doing(|| "the kernel refuses it")
+}
+
+/// Fills a tmpfs with what the directory holds that it covers.
+fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
+    // The root without what is mounted in it: there the covered directory can be seen.
+    let bare = rustix::mount::open_tree(
+        CWD,
+        rootfs,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )
+    .doing(|| "cannot look beneath the mount")?;
+    let target = beneath(root, &copy.destination)?;
+    match beneath(&bare, &copy.destination) {
+        Ok(source) => {
+            copy_attributes(&source, &target)?;
+            copy_tree(&source, &target)?;
+        }
+        Err(err) if err.errno() == Some(libc::ENOENT) => {}
+        Err(err) => return Err(err),
+    }
+    if copy.read_only {
+        rustix::mount::mount_remount(
+            shown(&target),
+            rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY,
+            "",
+        )
+        .doing(|| "cannot make it read-only")?;
+    }
+    Ok(())
+}
+
+/// Copies a tree, by descriptors: names, modes, owners and times, as runc's copy does.
+fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
+    let doing = || "cannot copy";
+    let mut pending = vec![(reopen(source)?, reopen(target)?)];
+    while let Some((from, to)) = pending.pop() {
+        for entry in rustix::fs::Dir::read_from(&from).doing(doing)? {
+            let entry = entry.doing(doing)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat =
+                rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            match kind {
+                FileType::Directory => {
+                    rustix::fs::mkdirat(&to, name, Mode::RWXU).doing(doing)?;
+                    let flags =
+                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let below = |dir: &OwnedFd| rustix::fs::openat(dir, name, flags, Mode::empty());
+                    pending.push((below(&from).doing(doing)?, below(&to).doing(doing)?));
+                }
+                FileType::RegularFile => {
+                    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let reading =
+                        rustix::fs::openat(&from, name, flags | OFlags::RDONLY, Mode::empty());
+                    let writing = rustix::fs::openat(
+                        &to,
+                        name,
+                        flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+                        Mode::RUSR | Mode::WUSR,
+                    );
+                    let mut reading = std::fs::File::from(reading.doing(doing)?);
+                    let mut writing = std::fs::File::from(writing.doing(doing)?);
+                    std::io::copy(&mut reading, &mut writing).doing(doing)?;
+                }
+                FileType::Symlink => {
+                    let link = rustix::fs::readlinkat(&from, name, Vec::new()).doing(doing)?;
+                    rustix::fs::symlinkat(link, &to, name).doing(doing)?;
+                }
+                _ => match rustix::fs::mknodat(&to, name, kind, mode, stat.st_rdev) {
+                    // A user namespace may make no devices; runc leaves them out as well.
+                    Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                    Err(err) => return Err(Error::caused(doing(), err)),
+                },
+            }
+            let owner = (
+                Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+                Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+            );
+            // An owner that is not mapped here shows as one that cannot be given.
+            let _ = rustix::fs::chownat(&to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW);
+            if kind != FileType::Symlink {
+                rustix::fs::chmodat(&to, name, mode, AtFlags::empty()).doing(doing)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn copy_attributes(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
+    let doing = || "cannot copy the attributes";
+    let stat = rustix::fs::fstat(source).doing(doing)?;
+    let owner = (
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+    );
+    let _ = rustix::fs::chownat(target, "", owner.0, owner.1, AtFlags::EMPTY_PATH);
+    rustix::fs::chmodat(CWD, shown(target), Mode::from_raw_mode(stat.st_mode), AtFlags::empty())
+        .doing(doing)
+}
+
+fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {
+    rustix::fs::openat(fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "cannot open a directory")
+}

@@ -1,0 +1,67 @@
+//! The engine: libcontainer, embedded, or the fallback runtime.
+//!
+//! libcontainer takes a specification in memory; what it does not do rightly is set right around
+//! it: before (`normalise`), inside the container's namespaces before its root is entered
+//! (`inside`), in the container's process (`executor`), and before it is started (`stdio`).
+
+pub mod cgroup;
+pub mod executor;
+pub mod fallback;
+pub mod foreground;
+pub mod hooks;
+pub mod init;
+pub mod inside;
+pub mod kill;
+pub mod normalise;
+mod stdio;
+pub mod tenant;
+pub mod terminal;
+pub mod userns;
+
+use std::path::Path;
+
+use libcontainer::container::{Container, ContainerStatus, State as LibState};
+use libcontainer::process::channel::ChannelError;
+use libcontainer::process::container_main_process::ProcessError;
+
+use crate::error::{Error, one_line};
+use crate::log;
+use crate::state::State;
+
+/// libcontainer's view of a container, for hooks and seccomp listeners.
+fn container(state: &State, dir: &Path, status: ContainerStatus) -> Container {
+    let pid = (state.pid > 0).then_some(state.pid);
+    let mut lib = LibState::new(&state.id, status, pid, state.bundle.clone());
+    lib.annotations = Some(state.annotations.clone().into_iter().collect());
+    Container { state: lib, root: dir.to_owned() }
+}
+
+/// What went wrong in libcontainer, as one error. Its processes hand on only the outermost text;
+/// what lies beneath was written to the diary.
+fn explain(what: &str, err: ProcessError) -> Error {
+    let text = match &err {
+        ProcessError::Channel(ChannelError::ExecError(text) | ChannelError::OtherError(text)) => {
+            text.clone()
+        }
+        _ => {
+            let mut text = err.to_string();
+            let mut next = std::error::Error::source(&err);
+            while let Some(source) = next {
+                let inner = source.to_string();
+                if !text.contains(&inner) {
+                    text = format!("{text}: {inner}");
+                }
+                next = source.source();
+            }
+            text
+        }
+    };
+    // What the executor refuses is said whole already, in runc's words.
+    let text = match log::diary().into_iter().next() {
+        Some(cause) if !text.starts_with(executor::PREFIX) && !text.contains(&cause) => {
+            format!("{text}: {cause}")
+        }
+        _ => text,
+    };
+    Error::new(format!("{what}: {}", one_line(&text)))
+}

@@ -1,0 +1,244 @@
+//! The specification as libcontainer wants it (pure).
+//!
+//! The engine's config.json stays as it is. A copy is changed where libcontainer refuses or
+//! misreads what the OCI runtime specification allows; what it cannot be told at all is kept in
+//! [`Extras`] and done by `inside`.
+
+use libcontainer::oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Context, Result};
+use crate::host::{Cgroup, Host};
+
+/// What is done inside the container's namespaces before its root is entered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extras {
+    /// tmpfs mounts that start as a copy of the directory they cover.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copy_up: Vec<CopyUp>,
+    /// Mounts and the propagation they ask for, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub propagation: Vec<(String, Vec<String>)>,
+}
+
+/// A tmpfs that starts as a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyUp {
+    /// Where.
+    pub destination: String,
+    /// Whether it is made read-only afterwards.
+    pub read_only: bool,
+}
+
+impl Extras {
+    /// Whether there is anything to do.
+    pub fn is_empty(&self) -> bool {
+        self.copy_up.is_empty() && self.propagation.is_empty()
+    }
+}
+
+/// The specification and what is left to do beside it.
+pub struct Normal {
+    /// As libcontainer takes it.
+    pub spec: Spec,
+    /// What it cannot be told.
+    pub extras: Extras,
+    /// Whether the container goes without a cgroup of its own.
+    pub no_cgroup: bool,
+}
+
+/// Propagation options of a mount (runtime-spec config.md, «Linux mount options»).
+const PROPAGATION: [&str; 8] = [
+    "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable",
+];
+
+/// Changes `config` where libcontainer needs it otherwise.
+pub fn normalise(mut config: Value, id: &str, host: &Host) -> Result<Normal> {
+    let mut extras = Extras::default();
+    process(&mut config);
+    mounts(&mut config, &mut extras);
+    let no_cgroup = cgroup(&mut config, id, host);
+    let spec: Spec = serde_json::from_value(config).doing(|| "config.json cannot be used")?;
+    Ok(Normal { spec, extras, no_cgroup })
+}
+
+/// A process as libcontainer takes it; also for those of `exec`.
+pub fn normalise_process(process: &mut Value) {
+    let Some(process) = process.as_object_mut() else { return };
+    // Given explicitly, libcontainer loads the seccomp filter after dropping what that needs.
+    if process.get("noNewPrivileges") == Some(&Value::Bool(false)) {
+        process.remove("noNewPrivileges");
+    }
+    if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+        for (_, set) in sets.iter_mut() {
+            if let Some(names) = set.as_array_mut() {
+                // runc warns of a capability this kernel does not have, and goes on.
+                names.retain(|name| {
+                    let known = name.as_str().is_some_and(known_capability);
+                    if !known {
+                        tracing::warn!("ignoring unknown capability {name}");
+                    }
+                    known
+                });
+            }
+        }
+    }
+    for key in ["apparmorProfile", "selinuxLabel"] {
+        if process.get(key).and_then(Value::as_str) == Some("") {
+            process.remove(key);
+        }
+    }
+    if process.get("args").is_some_and(Value::is_null) {
+        process.remove("args");
+    }
+}
+
+fn process(config: &mut Value) {
+    if let Some(process) = config.get_mut("process") {
+        normalise_process(process);
+    }
+}
+
+/// Whether libcontainer knows a capability of that name.
+fn known_capability(name: &str) -> bool {
+    serde_json::from_value::<libcontainer::oci_spec::runtime::Capability>(json!(name)).is_ok()
+}
+
+fn mounts(config: &mut Value, extras: &mut Extras) {
+    let mut wishes = Vec::new();
+    let mut all_private = true;
+    for mount in config.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(mount) = mount.as_object_mut() else { continue };
+        let destination =
+            mount.get("destination").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut options: Vec<String> = mount
+            .get("options")
+            .and_then(Value::as_array)
+            .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .unwrap_or_default();
+        let bind = is_bind(mount, &options);
+        let kind = mount.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if bind {
+            mount.insert("type".into(), json!("bind"));
+        }
+        if mount.get("source").and_then(Value::as_str).unwrap_or_default().is_empty() && !bind {
+            // runc takes whatever stands there; the kernel wants something.
+            mount.insert("source".into(), json!(if kind.is_empty() { "none" } else { &kind }));
+        }
+        let propagation: Vec<String> =
+            options.iter().filter(|o| PROPAGATION.contains(&o.as_str())).cloned().collect();
+        if bind {
+            all_private &= propagation.iter().any(|o| o == "private" || o == "rprivate");
+        }
+        if !propagation.is_empty() {
+            wishes.push((destination.clone(), propagation));
+        }
+        if options.iter().any(|o| o == "tmpcopyup") {
+            options.retain(|o| o != "tmpcopyup");
+            if kind == "tmpfs" {
+                let read_only = options.iter().any(|o| o == "ro");
+                options.retain(|o| o != "ro");
+                extras.copy_up.push(CopyUp { destination, read_only });
+            }
+        }
+        options.retain(|o| !PROPAGATION.contains(&o.as_str()));
+        mount.insert("options".into(), json!(options));
+    }
+    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else { return };
+    let root = linux.get("rootfsPropagation").and_then(Value::as_str).unwrap_or_default();
+    let plain = root.strip_prefix('r').unwrap_or(root).to_owned();
+    if plain.is_empty() && all_private {
+        // Where every bind mount wants to be private, the whole tree may be: that is one call,
+        // and nothing of the host reaches the container later.
+        linux.insert("rootfsPropagation".into(), json!("private"));
+    } else {
+        if plain.is_empty() {
+            linux.remove("rootfsPropagation");
+        } else {
+            linux.insert("rootfsPropagation".into(), json!(plain));
+        }
+        extras.propagation = wishes;
+    }
+}
+
+fn is_bind(mount: &Map<String, Value>, options: &[String]) -> bool {
+    mount.get("type").and_then(Value::as_str) == Some("bind")
+        || options.iter().any(|o| o == "bind" || o == "rbind")
+}
+
+/// Settles the cgroup's path; says whether there can be none.
+fn cgroup(config: &mut Value, id: &str, host: &Host) -> bool {
+    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else { return false };
+    let path = linux.get("cgroupsPath").and_then(Value::as_str).unwrap_or_default();
+    if path.is_empty() {
+        linux.insert("cgroupsPath".into(), json!(format!("/{id}")));
+    }
+    // Version 1 is delegated to nobody: a rootless container stays where its engine is.
+    let none = host.rootless() && host.cgroup == Cgroup::V1;
+    if none {
+        // As rootless runc, which cannot enforce device rules either.
+        linux.remove("resources");
+    }
+    none
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(mounts: Value) -> Value {
+        json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {
+                "args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+                "noNewPrivileges": false,
+                "capabilities": {"bounding": ["CAP_CHOWN", "CAP_FROM_THE_FUTURE"]}
+            },
+            "mounts": mounts,
+            "linux": {}
+        })
+    }
+
+    #[test]
+    fn what_libcontainer_refuses_is_put_in_its_words() {
+        let normal = normalise(config(json!([])), "c1", &Host::default()).unwrap();
+        let process = normal.spec.process().as_ref().unwrap();
+        assert_eq!(process.no_new_privileges(), None);
+        let bounding = process.capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        assert_eq!(bounding.len(), 1);
+        let linux = normal.spec.linux().as_ref().unwrap();
+        assert_eq!(linux.cgroups_path().as_ref().unwrap().to_str(), Some("/c1"));
+        assert_eq!(linux.rootfs_propagation().as_deref(), Some("private"));
+        assert!(normal.extras.is_empty());
+    }
+
+    #[test]
+    fn a_copied_up_tmpfs_and_propagation_are_left_to_be_done_inside() {
+        let mounts = json!([
+            {"destination": "/run", "type": "tmpfs", "options": ["rw", "rprivate", "tmpcopyup", "ro"]},
+            {"destination": "/a", "source": "/a", "options": ["rbind", "rslave"]},
+            {"destination": "/b", "type": "bind", "source": "/b", "options": ["bind", "rprivate", "ro"]},
+        ]);
+        let normal = normalise(config(mounts), "c1", &Host::default()).unwrap();
+        assert_eq!(
+            normal.extras.copy_up,
+            [CopyUp { destination: "/run".into(), read_only: true }]
+        );
+        assert_eq!(normal.extras.propagation[1], ("/a".into(), vec!["rslave".into()]));
+        let mounts = normal.spec.mounts().as_ref().unwrap();
+        assert_eq!(mounts[0].options().as_deref(), Some(&["rw".to_owned()][..]));
+        assert_eq!(mounts[1].typ().as_deref(), Some("bind"));
+        let linux = normal.spec.linux().as_ref().unwrap();
+        assert_eq!(linux.rootfs_propagation(), &None);
+    }
+
+    #[test]
+    fn a_mount_without_source_gets_one() {
+        let mounts = json!([{"destination": "/dev/shm", "type": "tmpfs"}]);
+        let normal = normalise(config(mounts), "c1", &Host::default()).unwrap();
+        let source = normal.spec.mounts().as_ref().unwrap()[0].source().clone();
+        assert_eq!(source.unwrap().to_str(), Some("tmpfs"));
+    }
+}

@@ -1,0 +1,151 @@
+//! A further process in a running container.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use libcontainer::container::ContainerStatus;
+use libcontainer::notify_socket::{NotifyListener, NotifySocket};
+use libcontainer::oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::container_main_process::container_main_process;
+use libcontainer::syscall::syscall::SyscallType;
+
+use crate::error::{Context, Error, Result};
+use crate::state::State;
+
+use super::normalise::Normal;
+use super::{cgroup, executor, explain, stdio, userns};
+
+/// What `exec` was asked to do. The specification is the container's whole one with the new
+/// process in it: its seccomp filter binds the new process as well.
+pub struct Exec<'a> {
+    /// The specification.
+    pub normal: Normal,
+    /// The container.
+    pub state: &'a State,
+    /// Its state directory.
+    pub dir: &'a Path,
+    /// Where the terminal's master is sent.
+    pub console: Option<OwnedFd>,
+    /// Descriptors from 3 on that the process inherits.
+    pub preserve_fds: i32,
+}
+
+/// Namespaces by the name of their file in /proc, in the order in which they are joined.
+const NAMESPACES: [(&str, LinuxNamespaceType); 8] = [
+    ("user", LinuxNamespaceType::User),
+    ("pid", LinuxNamespaceType::Pid),
+    ("uts", LinuxNamespaceType::Uts),
+    ("ipc", LinuxNamespaceType::Ipc),
+    ("net", LinuxNamespaceType::Network),
+    ("cgroup", LinuxNamespaceType::Cgroup),
+    ("mnt", LinuxNamespaceType::Mount),
+    ("time", LinuxNamespaceType::Time),
+];
+
+/// Starts the process; returns its number.
+pub fn exec(exec: Exec<'_>) -> Result<i32> {
+    let Exec { normal, state, dir, console, preserve_fds } = exec;
+    let mut spec = normal.spec;
+    if normal.no_cgroup {
+        cgroup::hide()?;
+    }
+    // Opened before any is joined: from inside they could not be.
+    let held = join(&mut spec, state.pid)?;
+    let process =
+        spec.process().clone().ok_or_else(|| Error::new("there is no process to run"))?;
+    if let Some(score) = process.oom_score_adj() {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .doing(|| format!("cannot set oom_score_adj to {score}"))?;
+    }
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .doing(|| "cannot make this process non-dumpable")?;
+
+    let notify = dir.join(format!("exec-{}.sock", std::process::id()));
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .doing(|| "cannot make a pipe")?;
+    let args = ContainerArgs {
+        // libcontainer closes it in its processes; this one's copy is closed below.
+        container_type: ContainerType::TenantContainer { exec_notify_fd: writer.as_raw_fd() },
+        syscall: SyscallType::default(),
+        rootfs: state.rootfs.clone(),
+        console_socket: console.as_ref().map(AsRawFd::as_raw_fd),
+        notify_listener: NotifyListener::new(&notify).doing(|| "cannot make the start socket")?,
+        preserve_fds,
+        container: Some(super::container(state, dir, ContainerStatus::Running)),
+        user_ns_config: None,
+        cgroup_config: cgroup::config(&state.cgroup, &state.id),
+        detached: true,
+        executor: Box::new(executor::Program),
+        no_pivot: false,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        as_sibling: false,
+        pid_file: None,
+        spec: Rc::new(spec),
+    };
+    let started = container_main_process(&args)
+        .map_err(|err| explain("unable to start container process", err))
+        .map(nix::unistd::Pid::as_raw)
+        .and_then(|pid| {
+            let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
+            stdio::give(pid, uid)?;
+            NotifySocket::new(&notify)
+                .notify_container_start()
+                .doing(|| "cannot start the process")?;
+            Ok(pid)
+        });
+    let _ = std::fs::remove_file(&notify);
+    drop(held);
+    let pid = started?;
+    drop(writer);
+    // Closed by a successful execve; otherwise what went wrong is written there first.
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut File::from(reader), &mut said)
+        .doing(|| "cannot hear of the process")?;
+    match said.as_str() {
+        "" => Ok(pid),
+        said => Err(Error::new(format!("unable to start container process: {said}"))),
+    }
+}
+
+/// Puts the namespaces of the container's first process into the specification, those that differ
+/// from this process's own.
+fn join(spec: &mut Spec, pid: i32) -> Result<Vec<File>> {
+    let linux = spec.linux_mut().as_mut().ok_or_else(|| Error::new("config.json has no linux"))?;
+    let mut held = Vec::new();
+    let mut namespaces = Vec::new();
+    for (name, kind) in NAMESPACES {
+        let path = format!("/proc/{pid}/ns/{name}");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A kernel without this kind.
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound && Path::new("/proc").join(pid.to_string()).exists() => continue,
+            Err(err) => return Err(Error::caused(format!("cannot open {path}"), err)),
+        };
+        let inode = |file: &File| {
+            std::os::unix::fs::MetadataExt::ino(&file.metadata().ok()?).into()
+        };
+        let own: Option<u64> = File::open(format!("/proc/self/ns/{name}")).ok().as_ref().and_then(inode);
+        // Joining the namespace one is in already is refused for a user namespace.
+        if own.is_some() && own == inode(&file) {
+            continue;
+        }
+        let ns = LinuxNamespaceBuilder::default()
+            .typ(kind)
+            .path(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .build()
+            .doing(|| "cannot name a namespace")?;
+        namespaces.push(ns);
+        held.push(file);
+    }
+    linux.set_namespaces(Some(namespaces));
+    // These belong to the first process alone.
+    linux.set_net_devices(None);
+    linux.set_time_offsets(None);
+    Ok(held)
+}
+

@@ -1,0 +1,143 @@
+//! Who is calling, and on what kind of host: read once, then passed along.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+
+/// The caller and the host as the decisions need them.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// The effective user in this user namespace.
+    pub euid: u32,
+    /// Whether this is not the initial user namespace.
+    pub in_user_namespace: bool,
+    /// The user outside of all namespaces, as far as the map tells.
+    pub outer_uid: u32,
+    /// The ID under which unmapped owners show (kernel.overflowuid).
+    pub overflow_uid: u32,
+    /// How cgroups are mounted.
+    pub cgroup: Cgroup,
+}
+
+/// How the host's cgroups are mounted at /sys/fs/cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cgroup {
+    /// Version 1, perhaps with a unified hierarchy beside it.
+    V1,
+    /// Version 2 alone.
+    V2,
+    /// Neither is there.
+    #[default]
+    None,
+}
+
+impl Host {
+    /// Reads what the kernel says of the caller.
+    pub fn read() -> Result<Self> {
+        let euid = nix::unistd::geteuid().as_raw();
+        let map = std::fs::read_to_string("/proc/self/uid_map")
+            .doing(|| "cannot read /proc/self/uid_map")?;
+        let in_user_namespace = !is_initial(&map);
+        let cgroup = match nix::sys::statfs::statfs("/sys/fs/cgroup").map(|s| s.filesystem_type()) {
+            Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC) => Cgroup::V2,
+            Ok(nix::sys::statfs::TMPFS_MAGIC) => Cgroup::V1,
+            _ => Cgroup::None,
+        };
+        Ok(Self {
+            euid,
+            in_user_namespace,
+            outer_uid: if in_user_namespace { outer(&map, euid).unwrap_or(euid) } else { euid },
+            overflow_uid: 65534,
+            cgroup,
+        })
+    }
+
+    /// Whether there is less than the host's full root privilege.
+    pub fn rootless(&self) -> bool {
+        self.euid != 0 || self.in_user_namespace
+    }
+
+    /// Where containers' states are, unless `--root` says.
+    pub fn state_root(&self) -> PathBuf {
+        match self.runtime_dir() {
+            Some(dir) if self.rootless() => dir.join("cvmfs-run"),
+            _ => PathBuf::from("/run/cvmfs-run"),
+        }
+    }
+
+    /// `$XDG_RUNTIME_DIR`, or where logind puts it; conmon passes no variables of the user's.
+    fn runtime_dir(&self) -> Option<PathBuf> {
+        if let Some(dir) = self.user_var("XDG_RUNTIME_DIR") {
+            return Some(dir);
+        }
+        let dir = PathBuf::from(format!("/run/user/{}", self.outer_uid));
+        dir.is_dir().then_some(dir)
+    }
+
+    /// Where a rootless user's own settings are; `None` for root, who has /etc.
+    pub fn user_config_dir(&self) -> Option<PathBuf> {
+        if !self.rootless() {
+            return None;
+        }
+        self.user_var("XDG_CONFIG_HOME").or_else(|| Some(self.home()?.join(".config")))
+    }
+
+    /// Where whiteouts are kept: survives a reboot for root, and for a user who has a home.
+    pub fn cache_dir(&self) -> PathBuf {
+        if !self.rootless() {
+            return PathBuf::from("/var/cache/cvmfs-run");
+        }
+        let cache = self
+            .user_var("XDG_CACHE_HOME")
+            .or_else(|| Some(self.home()?.join(".cache")))
+            .or_else(|| self.runtime_dir())
+            .unwrap_or_else(|| PathBuf::from(format!("/tmp/cvmfs-run-{}", self.outer_uid)));
+        cache.join("cvmfs-run")
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.user_var("HOME").or_else(|| {
+            let uid = nix::unistd::Uid::from_raw(self.outer_uid);
+            Some(nix::unistd::User::from_uid(uid).ok()??.dir)
+        })
+    }
+
+    /// An absolute path out of the environment, which only a rootless caller may set.
+    fn user_var(&self, name: &str) -> Option<PathBuf> {
+        if !self.rootless() {
+            return None;
+        }
+        let path = PathBuf::from(std::env::var_os(name)?);
+        (path.is_absolute() && path != Path::new("/")).then_some(path)
+    }
+}
+
+/// Whether a `uid_map` is the initial namespace's: all IDs onto themselves.
+fn is_initial(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// The ID outside that `id` inside stands for.
+pub fn outer(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let (inside, outside, size) =
+            (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        (id >= inside && id - inside < size).then(|| outside + (id - inside))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_tells_who_calls() {
+        assert!(is_initial("         0          0 4294967295\n"));
+        let map = "0 1000 1\n1 100000 65536\n";
+        assert!(!is_initial(map));
+        assert_eq!(outer(map, 0), Some(1000));
+        assert_eq!(outer(map, 10), Some(100009));
+        assert_eq!(outer(map, 70000), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! Opening layers: beneath a trusted root, all at once, within the site's time limit.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::config::{Config, Prefer};
+use crate::error::{Error, Result};
+use crate::request::descriptor::Markers;
+use crate::request::{Digest, LayerName, Request};
+
+use super::locate::{Candidate, Kind, candidates, digest_in_path};
+
+/// A directory of an image, opened.
+#[derive(Debug)]
+pub struct Layer {
+    /// The directory.
+    pub fd: OwnedFd,
+    /// Its path, for messages and records.
+    pub shown: PathBuf,
+    /// The digest of what it holds, when it is named by one.
+    pub digest: Option<Digest>,
+    /// What its markers stand for, when the image says.
+    pub markers: Option<Markers>,
+    /// A whole image: already merged, without whiteouts.
+    pub flat: bool,
+}
+
+/// The directories of one request, bottom first.
+pub type Found = Vec<Layer>;
+
+/// At most this many layers are opened at the same time.
+const MAX_THREADS: usize = 64;
+/// What an opening thread needs of stack: its depth is known and small.
+const STACK: usize = 64 << 10;
+
+/// One layer to open: the places where it may lie, tried in order.
+struct Job {
+    name: String,
+    places: Vec<Candidate>,
+}
+
+/// Opens the layers of every request, in the form that the site prefers; the other form stands in
+/// where the first is missing.
+pub fn find(requests: Vec<Request>, config: &Config) -> Result<Vec<Found>> {
+    let deadline = Instant::now() + config.timeout;
+    requests.into_iter().map(|request| find_one(request, config, deadline)).collect()
+}
+
+fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Found> {
+    let order = match config.prefer {
+        Prefer::Layers => [Kind::Layer, Kind::Flat],
+        Prefer::Flat => [Kind::Flat, Kind::Layer],
+    };
+    let mut first_error = None;
+    for kind in order {
+        let has = match kind {
+            Kind::Layer => !request.layers.is_empty(),
+            Kind::Flat => request.flat.is_some(),
+        };
+        if !has {
+            continue;
+        }
+        match find_kind(&request, kind, config, deadline) {
+            Ok(found) => {
+                if let Some(err) = &first_error {
+                    tracing::warn!("the image's other form serves: {err}");
+                }
+                return Ok(found);
+            }
+            // Only what is missing can be stood in for: a refused name must stay refused.
+            Err(err) if first_error.is_none() && may_stand_in(&err) => first_error = Some(err),
+            Err(err) => return Err(first_error.unwrap_or(err)),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| Error::new("the request names no layers")))
+}
+
+/// Whether the other form of the image may be tried after this error.
+fn may_stand_in(err: &Error) -> bool {
+    err.errno().is_some_and(|errno| {
+        [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::EIO, libc::ENOTCONN].contains(&errno)
+    })
+}
+
+fn find_kind(
+    request: &Request,
+    kind: Kind,
+    config: &Config,
+    deadline: Instant,
+) -> Result<Found> {
+    let asked: Vec<(&LayerName, Option<&Markers>)> = match kind {
+        Kind::Layer => request.layers.iter().map(|l| (&l.name, l.markers.as_ref())).collect(),
+        Kind::Flat => request.flat.iter().map(|name| (name, None)).collect(),
+    };
+    let jobs = asked
+        .iter()
+        .map(|(name, _)| {
+            let places = candidates(name, kind, &request.repositories, config)
+                .map_err(|err| Error::caused(format!("{} cannot be used", request.origin), err))?;
+            Ok(Job { name: name.to_string(), places })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let opened = open_all(jobs, deadline, config.timeout)?;
+    Ok(opened
+        .into_iter()
+        .zip(asked)
+        .map(|((fd, shown), (name, markers))| Layer {
+            fd,
+            digest: match name {
+                LayerName::Digest(digest) => Some(digest.clone()),
+                _ => digest_in_path(&shown),
+            },
+            shown,
+            markers: markers.cloned(),
+            flat: kind == Kind::Flat,
+        })
+        .collect())
+}
+
+/// Opens all of `jobs` at the same time. Every thread is joined before it returns, except when the
+/// time limit has passed: then the process ends with the error, and the threads with it.
+fn open_all(
+    jobs: Vec<Job>,
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<Vec<(OwnedFd, PathBuf)>> {
+    if let [job] = jobs.as_slice()
+        && job.places.is_empty()
+    {
+        return Err(Error::new("no root is trusted").hint("set roots in cvmfs-run.toml"));
+    }
+    let count = jobs.len();
+    let jobs = Arc::new(jobs);
+    let next = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = mpsc::channel();
+    let mut threads = Vec::new();
+    for _ in 0..count.min(MAX_THREADS) {
+        let (jobs, next, sender) = (Arc::clone(&jobs), Arc::clone(&next), sender.clone());
+        let work = move || {
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // The receiver is gone only when the time limit has passed.
+                let _ = sender.send((job.name.clone(), open_one(job)));
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+        threads.push(thread.map_err(|err| Error::caused("cannot start a thread", err))?);
+    }
+    drop(sender);
+
+    let mut results: Vec<(String, Result<(OwnedFd, PathBuf)>)> = Vec::with_capacity(count);
+    while results.len() < count {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(result) => results.push(result),
+            Err(_) => {
+                let silent = jobs.iter().find(|job| !results.iter().any(|(n, _)| *n == job.name));
+                let place = silent.and_then(|job| job.places.first());
+                let name = silent.map_or("", |job| &job.name);
+                let repository = place.map_or("", |place| &place.repository);
+                return Err(Error::new(format!(
+                    "layer {name} of repository {repository} did not answer in {} s",
+                    timeout.as_secs()
+                ))
+                .hint(format!(
+                    "check the server and proxies (cvmfs_config stat {repository}), or raise timeout in cvmfs-run.toml"
+                )));
+            }
+        }
+    }
+    for thread in threads {
+        // A thread that panicked has not sent its results, and is reported above.
+        let _ = thread.join();
+    }
+    // Back in the order of the jobs, and the lowest layer's error first.
+    let mut by_name: std::collections::HashMap<String, Vec<_>> = std::collections::HashMap::new();
+    for (name, result) in results {
+        by_name.entry(name).or_default().push(result);
+    }
+    jobs.iter()
+        .map(|job| {
+            by_name.get_mut(&job.name).and_then(Vec::pop).unwrap_or_else(|| {
+                Err(Error::new(format!("layer {} was not opened", job.name)))
+            })
+        })
+        .collect()
+}
+
+/// Opens one layer at the first of its places where it lies.
+fn open_one(job: &Job) -> Result<(OwnedFd, PathBuf)> {
+    let mut missing: Option<Error> = None;
+    for place in &job.places {
+        match open_at(place) {
+            Ok(fd) => return Ok((fd, place.shown())),
+            Err(errno) => {
+                let err = explain(job, place, errno);
+                // What is not here may be there; what is broken here is said at once.
+                if errno != Errno::NOENT {
+                    return Err(err);
+                }
+                missing.get_or_insert(err);
+            }
+        }
+    }
+    Err(missing.unwrap_or_else(|| Error::new(format!("layer {} has no place", job.name))))
+}
+
+/// Opens a directory beneath a trusted root, for reading: that is asked of the server here, and
+/// not when the first program of the container waits for it.
+fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
+    // A root that the site names may itself be a symbolic link.
+    let root = rustix::fs::open(
+        &place.root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let open = || {
+        rustix::fs::openat2(
+            root.as_fd(),
+            &place.path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+        )
+    };
+    // openat2 asks to be called again when a rename raced with «..» of a link (openat2(2)).
+    let mut fd = open();
+    for _ in 0..16 {
+        if !matches!(fd, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+        fd = open();
+    }
+    fd
+}
+
+/// The one line that names the repository, the layer and the remedy.
+fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
+    let repository = &place.repository;
+    let mounted = place.root.join(repository).exists();
+    let layer = format!("layer {} ({})", job.name, place.shown().display());
+    let (what, hint) = match errno {
+        Errno::NOENT if !mounted => (
+            format!("repository {repository} is not mounted below {}: {layer} cannot be opened", place.root.display()),
+            format!("mount it (cvmfs_config probe {repository})"),
+        ),
+        Errno::NOENT => (
+            format!("repository {repository} does not have {layer}"),
+            "check the name; an image published minutes ago becomes visible a little later".to_owned(),
+        ),
+        Errno::NOTCONN => (
+            format!("the client of repository {repository} has died: {layer} cannot be opened"),
+            format!("mount it again (umount -l {0}; cvmfs_config probe {repository})", place.root.join(repository).display()),
+        ),
+        Errno::IO => (
+            format!("repository {repository} cannot be read: {layer} cannot be opened"),
+            format!("check the server and proxies (cvmfs_config stat {repository})"),
+        ),
+        Errno::XDEV => (
+            format!("{layer} leads out of the trusted root {}", place.root.display()),
+            "a layer must lie beneath the root, links included".to_owned(),
+        ),
+        Errno::LOOP => (
+            format!("{layer} cannot be opened: a loop of links, or an automount that does not reach this mount namespace"),
+            format!("mount repository {repository} before the engine starts"),
+        ),
+        Errno::NOTDIR => (format!("{layer} is not a directory"), "name a directory".to_owned()),
+        Errno::ACCESS | Errno::PERM => (
+            format!("{layer} is not readable for this user"),
+            "ask the site for CVMFS_WORLD_READABLE=yes, or make the directory readable".to_owned(),
+        ),
+        _ => (format!("{layer} cannot be opened"), "see the cause".to_owned()),
+    };
+    Error::caused(what, std::io::Error::from(errno)).hint(hint)
+}

@@ -1,0 +1,277 @@
+//! What is known of a container between two commands: `<root>/<id>/state.json`.
+//!
+//! Written once, whole, when the container is created. What changes afterwards is seen from the
+//! system itself: the process tells whether it lives, `notify.sock` whether it was started.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::rootfs::Mounted;
+
+/// The socket on which the container waits to be started; gone once it was.
+pub const NOTIFY: &str = "notify.sock";
+const STATE: &str = "state.json";
+const PAUSED: &str = "paused";
+
+/// A container's record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The container's name.
+    pub id: String,
+    /// Its bundle: the engine's own, so that hooks and exec find the true config.json.
+    pub bundle: PathBuf,
+    /// Its root.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// The user that created it.
+    pub owner: u32,
+    /// The first process, as its creator sees it.
+    pub pid: i32,
+    /// When that process began, in clock ticks since boot: a number that comes again is told apart.
+    pub start_time: u64,
+    /// The annotations of config.json.
+    pub annotations: BTreeMap<String, String>,
+    /// The cgroup.
+    pub cgroup: Cgroup,
+    /// What was mounted, and is taken away at `delete`.
+    pub mounted: Option<Mounted>,
+    /// The runtime that has the container, when libcontainer could not take it.
+    pub fallback: Option<Fallback>,
+    /// Why it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// A container's cgroup.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// The path as it was given to libcgroups.
+    pub path: PathBuf,
+    /// Whether systemd manages it.
+    pub systemd: bool,
+    /// Whether the container is in no cgroup of its own.
+    pub none: bool,
+}
+
+/// The runtime that a container was handed to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Its program.
+    pub program: PathBuf,
+    /// Global flags that every later verb repeats.
+    pub flags: Vec<String>,
+}
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Waits to be started.
+    Created,
+    /// Runs.
+    Running,
+    /// Is frozen.
+    Paused,
+    /// Has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the OCI runtime specification, runtime.md, «State».
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container's directory, held by this command while it is made.
+#[derive(Debug)]
+pub struct Dir {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Held until the state is written: a directory without state and without holder is left over
+    /// from a command that was killed.
+    _lock: Option<File>,
+}
+
+impl Dir {
+    /// Makes the directory of a new container.
+    pub fn create(root: &Path, id: &str) -> Result<Self> {
+        check_id(id)?;
+        let path = root.join(id);
+        let doing = || format!("cannot make the state directory {}", path.display());
+        // Others may pass through, for hooks of mapped users; only the owner may list.
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o711).create(root).doing(doing)?;
+        for _ in 0..2 {
+            match builder.recursive(false).create(&path) {
+                Ok(()) => {
+                    let lock = File::open(&path).doing(doing)?;
+                    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+                        .doing(doing)?;
+                    return Ok(Self { path, _lock: Some(lock) });
+                }
+                Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
+                    if !remove_left_over(&path) {
+                        return Err(Error::new(format!("container with id exists: {id}"))
+                            .hint("delete it first, or take another name"));
+                    }
+                }
+                Err(err) => return Err(Error::caused(doing(), err)),
+            }
+        }
+        Err(Error::new(format!("container with id exists: {id}")))
+    }
+
+    /// Writes the state, whole or not at all.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let doing = || format!("cannot write the state of container {}", state.id);
+        let text = serde_json::to_vec(state).doing(doing)?;
+        let new = self.path.join("state.json.new");
+        std::fs::write(&new, text).doing(doing)?;
+        std::fs::rename(&new, self.path.join(STATE)).doing(doing)
+    }
+
+    /// Removes the directory after a failure.
+    pub fn remove(&self) -> Result<()> {
+        std::fs::remove_dir_all(&self.path)
+            .doing(|| format!("cannot remove {}", self.path.display()))
+    }
+}
+
+/// Removes what a killed `create` left: no state was written, and nobody holds the directory.
+fn remove_left_over(path: &Path) -> bool {
+    if path.join(STATE).exists() {
+        return false;
+    }
+    let Ok(dir) = File::open(path) else { return true };
+    if rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return false;
+    }
+    let _ = rustix::mount::unmount(path.join("scratch"), rustix::mount::UnmountFlags::DETACH);
+    std::fs::remove_dir_all(path).is_ok()
+}
+
+/// Reads the state of a container.
+pub fn load(root: &Path, id: &str) -> Result<(Dir, State)> {
+    check_id(id)?;
+    let path = root.join(id);
+    let file = path.join(STATE);
+    let text = match std::fs::read(&file) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::caused(format!("container {id:?} does not exist"), err));
+        }
+        Err(err) => return Err(Error::caused(format!("cannot read {}", file.display()), err)),
+    };
+    let state =
+        serde_json::from_slice(&text).doing(|| format!("{} is damaged", file.display()))?;
+    Ok((Dir { path, _lock: None }, state))
+}
+
+/// The names of all containers.
+pub fn list(root: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(root) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.doing(|| format!("cannot list {}", root.display()))?,
+    };
+    let mut ids: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|id| root.join(id).join(STATE).exists())
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+impl State {
+    /// What the container does now.
+    pub fn status(&self, dir: &Dir) -> Status {
+        if !alive(self.pid, self.start_time) {
+            Status::Stopped
+        } else if dir.path.join(NOTIFY).exists() {
+            Status::Created
+        } else if dir.path.join(PAUSED).exists() {
+            Status::Paused
+        } else {
+            Status::Running
+        }
+    }
+}
+
+/// Notes that a container was frozen, or no longer is.
+pub fn set_paused(dir: &Dir, paused: bool) -> Result<()> {
+    let mark = dir.path.join(PAUSED);
+    let result = if paused { File::create(&mark).map(drop) } else { std::fs::remove_file(&mark) };
+    match result {
+        Err(err) if paused || err.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::caused(format!("cannot change {}", mark.display()), err))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process lives and is the one that began at `start_time`.
+pub fn alive(pid: i32, start_time: u64) -> bool {
+    matches!(process(pid), Some((state, began)) if began == start_time && !matches!(state, b'Z' | b'X'))
+}
+
+/// When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)).
+pub fn start_time(pid: i32) -> Option<u64> {
+    process(pid).map(|(_, began)| began)
+}
+
+fn process(pid: i32) -> Option<(u8, u64)> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold blanks and parentheses; it ends at the last one.
+    let end = stat.iter().rposition(|b| *b == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+    let mut fields = fields.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// Checks a container's name, by runc's rule.
+pub fn check_id(id: &str) -> Result<()> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-' | b'.');
+    if id.is_empty() {
+        return Err(Error::new("container id cannot be empty"));
+    }
+    if !id.bytes().all(valid) || id == "." || id == ".." || id.len() > 255 {
+        return Err(Error::new(format!("invalid id format: {id:?}"))
+            .hint("letters, digits, and the characters _ + - . are allowed"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_runcs_rule() {
+        for good in ["a", "A_1.x+y-z"] {
+            check_id(good).unwrap();
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n"] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_lives_and_one_of_another_start_does_not() {
+        let pid = std::process::id().try_into().unwrap();
+        let began = start_time(pid).unwrap();
+        assert!(alive(pid, began));
+        assert!(!alive(pid, began + 1));
+    }
+}

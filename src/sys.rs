@@ -1,0 +1,64 @@
+//! Calls on the system that belong to no one topic; the only unsafe code is here.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Puts the limit of open files back when it goes out of scope.
+pub struct OpenFiles(Option<(u64, u64)>);
+
+/// Raises this process's limit of open files as far as it may itself. The container must not
+/// inherit that: it is undone when the guard is dropped.
+pub fn raise_open_files() -> OpenFiles {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return OpenFiles(None) };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => OpenFiles(Some((soft, hard))),
+        // With the lower limit, a stack too high for it fails with EMFILE and says so.
+        Err(_) => OpenFiles(None),
+    }
+}
+
+impl Drop for OpenFiles {
+    fn drop(&mut self) {
+        if let Some((soft, hard)) = self.0 {
+            // Lowering a soft limit cannot fail.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        }
+    }
+}
+
+/// Sends a signal by its number; nix knows no real-time signals.
+pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    #[allow(unsafe_code, reason = "nix and rustix know only the signals that have a name")]
+    let result = unsafe { libc::kill(pid, signal) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
+/// Sets every signal to its default and unblocks all: Rust's runtime ignores SIGPIPE, and what is
+/// ignored or blocked stays so across execve(2).
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler; the numbers that cannot be set only give EINVAL.
+        #[allow(unsafe_code, reason = "nix::sys::signal::signal is unsafe too")]
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+    // A mask that cannot be emptied is what the caller had given us.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Joins a new session keyring, which the container inherits: the caller's keys are none of its.
+///
+/// Source of the rule: runc, `libcontainer/keys`; a kernel without keyrings has nothing to hide.
+pub fn new_session_keyring(name: &str) -> nix::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let Ok(name) = std::ffi::CString::new(name) else { return Err(nix::Error::EINVAL) };
+    // SAFETY: the name is a C string that outlives the call.
+    #[allow(unsafe_code, reason = "no crate of ours has keyctl(2)")]
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
+    match nix::errno::Errno::result(result) {
+        Err(nix::Error::ENOSYS | nix::Error::EDQUOT) | Ok(_) => Ok(()),
+        Err(err) => Err(err),
+    }
+}
