@@ -64,7 +64,9 @@ impl From<io::Error> for Error {
 
 impl From<reqwest::Error> for Error {
     fn from(error: reqwest::Error) -> Self {
-        Self::Broken(format!("{error:?}"))
+        let causes = std::iter::successors(error::Error::source(&error), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        Self::Broken(format!("{error}{causes}"))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The server: files over HTTP/1.1 on loopback, one thread a connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::{
     collections::HashSet,
     fs::File,
     io::{self, BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
