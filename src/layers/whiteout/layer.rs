@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Source;
@@ -94,12 +94,6 @@ impl Layer {
             Err(Errno::ACCESS) => Ok(Found::Denied),
             Err(err) => Err(self.failed("look at", dir, err)),
         }
-    }
-
-    /// The type of an entry whose directory does not say it.
-    pub fn type_of(&self, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<FileType, Errno> {
-        let stat: Stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(FileType::from_raw_mode(stat.st_mode))
     }
 
     /// The error of an operation that failed in this layer.

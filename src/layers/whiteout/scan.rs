@@ -1,10 +1,11 @@
 //! Goes through layers and finds their markers.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{self, FileType, RawDir};
+use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
 use super::layer::Layer;
@@ -90,32 +91,60 @@ fn directory(layer: &Layer, dir: &[u8], foreign: Option<Xattrs>) -> Result<(List
         let entry = entry.map_err(|err| layer.failed("read", dir, err))?;
         let name = entry.file_name();
         let kind = match entry.file_type() {
-            FileType::Unknown => match layer.type_of(fd.as_fd(), name) {
+            kind @ (FileType::Unknown | FileType::CharacterDevice) => match kind_of(&fd, name) {
                 // A directory that may be read and not entered.
                 Err(Errno::ACCESS) => {
                     lists.denied(join(dir, name.to_bytes()));
-                    FileType::Unknown
+                    kind.into()
                 }
                 kind => kind.map_err(|err| layer.failed("look into", dir, err))?,
             },
-            kind => kind,
+            kind => kind.into(),
         };
         match name.to_bytes() {
             b"." | b".." => (),
-            name if name.starts_with(PREFIX) && kind != FileType::CharacterDevice => {
-                marker(&mut lists, dir, name);
-            }
-            CATALOG if kind == FileType::RegularFile && dir.is_empty() => lists.catalog = true,
-            CATALOG if kind == FileType::RegularFile => lists.masked.push(join(dir, CATALOG)),
-            name if kind == FileType::Directory => subdirs.push(join(dir, name)),
+            // The kernel honours it, yet lists it in a directory that is merged with no other.
+            name if kind == Kind::Whiteout => lists.masked.push(join(dir, name)),
+            name if name.starts_with(PREFIX) => marker(&mut lists, dir, name),
+            CATALOG if kind == Kind::File && dir.is_empty() => lists.catalog = true,
+            CATALOG if kind == Kind::File => lists.masked.push(join(dir, CATALOG)),
+            name if kind == Kind::Directory => subdirs.push(join(dir, name)),
             _ => (),
         }
     }
     Ok((lists, subdirs))
 }
 
-/// Notes what the marker `name` in `dir` stands for. A character device is none: it is an
-/// overlayfs whiteout of that very name. A directory is one, with all that is in it.
+/// What a scan must know of an entry's type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+    /// An overlayfs whiteout of that very name: a character device 0:0.
+    Whiteout,
+    Other,
+}
+
+impl From<FileType> for Kind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            FileType::Directory => Self::Directory,
+            FileType::RegularFile => Self::File,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The type of an entry of which its directory does not say enough.
+fn kind_of(dir: &OwnedFd, name: &CStr) -> Result<Kind, Errno> {
+    let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice if stat.st_rdev == 0 => Ok(Kind::Whiteout),
+        kind => Ok(kind.into()),
+    }
+}
+
+/// Notes what the marker `name` in `dir` stands for. A directory is one, with all that is in it.
 fn marker(lists: &mut Lists, dir: &[u8], name: &[u8]) {
     lists.masked.push(join(dir, name));
     if name == OPAQUE {
