@@ -1,0 +1,3 @@
+//! .
+pub fn check(_: &str) {}
+pub fn check_killed(_: &str) {}
