@@ -1,0 +1,157 @@
+//! The manifest as DUCC keeps it: the registry's, written again by Go, so its keys are capitalised
+//! and its own digest is no longer the registry's.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::digest::Digest;
+use crate::error::{Error, Result};
+
+/// The largest manifest that is read, in bytes; registries take no larger ones.
+pub const MAX_BYTES: u64 = 4 << 20;
+
+/// The most layers an image may have: what an overlay mount takes.
+const MAX_LAYERS: usize = 500;
+
+/// What is used of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The digest of the image's configuration, its image ID.
+    pub config: Digest,
+    /// The compressed blobs' digests, bottom first.
+    pub layers: Vec<Digest>,
+}
+
+/// Reads a manifest strictly: what it names becomes paths.
+pub fn parse(text: &str) -> Result<Manifest> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Raw {
+        schema_version: u64,
+        config: Blob,
+        layers: Vec<Blob>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Blob {
+        digest: String,
+    }
+    let raw: Raw = serde_json::from_str(text)
+        .map_err(|err| Error::caused("it is not a manifest as DUCC writes it", err))?;
+    if raw.schema_version != 2 {
+        return Err(Error::new(format!(
+            "it has schema version {}, and only version 2 is known",
+            raw.schema_version
+        )));
+    }
+    if raw.layers.is_empty() || raw.layers.len() > MAX_LAYERS {
+        return Err(Error::new(format!(
+            "it has {} layers, and an image has 1 to {MAX_LAYERS}",
+            raw.layers.len()
+        )));
+    }
+    Ok(Manifest {
+        config: Digest::parse(&raw.config.digest)?,
+        layers: raw
+            .layers
+            .iter()
+            .map(|l| Digest::parse(&l.digest))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// One blob, as a manifest describes it: media type, size, digest.
+pub struct Blob<'a> {
+    /// The media type.
+    pub media_type: &'a str,
+    /// The size in bytes.
+    pub size: u64,
+    /// The digest.
+    pub digest: &'a Digest,
+}
+
+/// Writes a manifest in DUCC's form.
+pub fn write(media_type: &str, config: &Blob<'_>, layers: &[Blob<'_>]) -> String {
+    let blob = |b: &Blob<'_>| -> Value {
+        json!({"MediaType": b.media_type, "Size": b.size, "Digest": b.digest.to_string()})
+    };
+    json!({
+        "SchemaVersion": 2,
+        "MediaType": media_type,
+        "Config": blob(config),
+        "Layers": layers.iter().map(blob).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(config: &str, layers: &[&str]) -> String {
+        let layers: Vec<String> = layers
+            .iter()
+            .map(|l| format!(r#"{{"MediaType":"x","Size":1,"Digest":"{l}"}}"#))
+            .collect();
+        format!(
+            r#"{{"SchemaVersion":2,"MediaType":"","Config":{{"Digest":"{config}"}},"Layers":[{}]}}"#,
+            layers.join(",")
+        )
+    }
+
+    #[test]
+    fn a_manifest_of_ducc_is_read() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let manifest = parse(&text(&a.to_string(), &[&b.to_string(), &a.to_string()])).unwrap();
+        assert_eq!(
+            manifest,
+            Manifest {
+                config: a.clone(),
+                layers: vec![b, a]
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let blob = |digest| Blob {
+            media_type: "x",
+            size: 3,
+            digest,
+        };
+        let manifest = parse(&write("", &blob(&a), &[blob(&b)])).unwrap();
+        assert_eq!(
+            manifest,
+            Manifest {
+                config: a,
+                layers: vec![b]
+            }
+        );
+    }
+
+    #[test]
+    fn manifests_that_are_none_are_refused_with_a_reason() {
+        let good = Digest::of(b"").to_string();
+        let many = vec![good.as_str(); MAX_LAYERS + 1];
+        for (text, why) in [
+            (String::new(), "not a manifest"),
+            ("[]".to_owned(), "not a manifest"),
+            (
+                text(&good, &[&good]).replace("Digest", "digest"),
+                "missing field `Digest`",
+            ),
+            (
+                text(&good, &[&good]).replace(":2", ":1"),
+                "schema version 1",
+            ),
+            (text(&good, &[]), "0 layers"),
+            (text(&good, &many), "501 layers"),
+            (text("sha256:../..", &[&good]), "not a digest"),
+            (text(&good, &["/etc"]), "not a digest"),
+        ] {
+            let err = parse(&text).unwrap_err().to_string();
+            assert!(err.contains(why), "{text}: {err}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! `cvmfs-image thin`: from an image in a repository to a thin image that names its layers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::BufWriter;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::Report;
+use super::beneath::{Dir, is_absent, os};
+use super::config::Config;
+use super::digest::Digest;
+use super::layer::{self, Entry};
+use super::layout::{Layout, REF_NAME};
+use super::manifest::Manifest;
+use super::merge::{Node, Tree};
+use super::name::{Name, is_tag};
+use super::owners::{self, Owner, Shown};
+use super::parallel;
+use super::repository::{Repository, verify_config};
+use super::scan::{self, Kind, Scan};
+use super::skeleton::Image;
+use crate::error::{Context, Error, Result};
+use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
+
+/// The annotation by which containerd and podman name an image that they load from a layout.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Make a thin image of an image whose layers lie unpacked in a repository
+///
+/// The thin image is an OCI image layout of a few kilobytes. It has the image's own configuration
+/// and one layer: a descriptor, which tells cvmfs-run where the image's layers are, and the skeleton
+/// that an engine looks at before it calls the runtime (all directories, /etc/passwd and
+/// /etc/group, what lies in declared volumes). It is the same to the byte whenever it is made.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+EXAMPLES
+  A thin image of an image on unpacked.cern.ch, pulled into podman and run:
+    cvmfs-image thin docker.io/library/fedora:latest --repository unpacked.cern.ch --output fedora
+    podman pull oci:fedora:latest
+    podman --runtime cvmfs-run run --rm docker.io/library/fedora:latest cat /etc/os-release
+
+  Several in one layout; docker.io may be left out, and registry.hub.docker.com is the same place:
+    cvmfs-image thin science/python:3.11 --output layout
+    cvmfs-image thin science/tool --output layout --tag tool
+
+  From a directory that `cvmfs-image unpack` made:
+    cvmfs-image thin demo --repository /srv/layers --output demo
+
+OWNERS AND MODES
+  Layers in CernVM-FS keep modes but not owners. Owners are taken from the flat image, where the
+  repository has one and the client shows them (CVMFS_CLAIM_OWNERSHIP=no); what is not known
+  belongs to root. A tree that root unpacked elsewhere shows its owners itself.
+
+  Directories that only their owner may read are entered without what is in them, unless this runs
+  as root or the client has CVMFS_WORLD_READABLE=yes.")]
+pub struct Thin {
+    /// The image, as podman would be told: [REGISTRY/]REPOSITORY[:TAG]
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// Where the OCI layout is written: a new or empty directory, or a layout to add to
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// The repository that has the image: a name below --cvmfs-root, or a path; may be repeated,
+    /// and is then searched in that order [default: all that are mounted]
+    #[arg(short, long = "repository", value_name = "NAME|PATH")]
+    repositories: Vec<String>,
+
+    /// Where repositories are mounted
+    #[arg(long, value_name = "DIR", default_value = "/cvmfs")]
+    cvmfs_root: PathBuf,
+
+    /// What the layout calls the image [default: the image's own tag]
+    #[arg(short, long, value_name = "TAG")]
+    tag: Option<String>,
+
+    /// The image's configuration, if the repository does not have it; its digest is checked
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Thin {
+    /// Makes the thin image.
+    pub fn exec(&self) -> Result<Report> {
+        let name = Name::parse(&self.name)?;
+        let tag = self.tag.as_deref().unwrap_or(name.tag());
+        if !is_tag(tag) {
+            return Err(Error::new(format!("`{tag}` is not a tag")));
+        }
+        let repositories = match self.repositories.is_empty() {
+            true => Repository::discover(&self.cvmfs_root)?,
+            false => self
+                .repositories
+                .iter()
+                .map(|text| Repository::open(&self.cvmfs_root, text))
+                .collect::<Result<_>>()?,
+        };
+        let mut layout = Layout::begin(&self.output)?;
+        let (home, manifest) = find(&repositories, &name)?;
+        let bytes = self.config_of(&repositories, &manifest, &name)?;
+        let config = Config::parse(&bytes, manifest.layers.len())
+            .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+        let source = Source::open(&repositories, home, &name, manifest)?;
+
+        let made = source.make(&config, &mut layout)?;
+        let thin = config.thin(&made.diff_id, &name.to_string());
+        let config_digest = layout.blob(thin.as_bytes())?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": blob(CONFIG_TYPE, &config_digest, thin.len() as u64),
+            "layers": [blob(LAYER_TYPE, &made.digest, made.size)],
+            "annotations": source.annotations(),
+        })
+        .to_string();
+        let digest = layout.blob(manifest.as_bytes())?;
+        let mut entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
+        entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
+        layout.finish(entry)?;
+
+        Ok(Report {
+            done: format!(
+                "{name}: {} layers, {} entries in a thin layer of {} bytes; \
+                 podman pull oci:{}:{tag}",
+                source.layers.len(),
+                made.entries,
+                made.size,
+                self.output.display()
+            ),
+            notes: made.notes,
+        })
+    }
+
+    fn config_of(
+        &self,
+        repositories: &[Repository],
+        manifest: &Manifest,
+        name: &Name,
+    ) -> Result<Vec<u8>> {
+        let digest = &manifest.config;
+        if let Some(path) = &self.config {
+            let doing = || format!("cannot use the configuration {}", path.display());
+            let bytes = fs::read(path).doing(doing)?;
+            verify_config(&bytes, digest).doing(doing)?;
+            return Ok(bytes);
+        }
+        for repository in repositories {
+            if let Some(bytes) = repository.config(digest)? {
+                return Ok(bytes);
+            }
+        }
+        Err(Error::new(format!(
+            "the configuration {digest} of {name} is not in podmanStore of {}",
+            places(repositories)
+        ))
+        .hint(format!(
+            "fetch it with `skopeo inspect --config --raw docker://{name} >FILE` and add --config \
+             FILE"
+        )))
+    }
+}
+
+/// The repository that has the image, and its manifest.
+fn find<'a>(repositories: &'a [Repository], name: &Name) -> Result<(&'a Repository, Manifest)> {
+    for repository in repositories {
+        if let Some(manifest) = repository.manifest(name)? {
+            return Ok((repository, manifest));
+        }
+    }
+    let mut similar: Vec<String> = repositories.iter().flat_map(|r| r.similar(name)).collect();
+    similar.dedup();
+    let err = Error::new(format!("{name} is not in {}", places(repositories)));
+    Err(match similar.is_empty() {
+        true => err.hint("see what is there: ls REPOSITORY/.metadata/*/*"),
+        false => err.hint(format!("it has {}", similar.join(", "))),
+    })
+}
+
+fn places(repositories: &[Repository]) -> String {
+    let places: Vec<_> = repositories
+        .iter()
+        .map(|r| r.shown().display().to_string())
+        .collect();
+    places.join(", ")
+}
+
+fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
+}
+
+/// The image as it lies in the repositories.
+struct Source<'a> {
+    name: &'a Name,
+    manifest: Manifest,
+    layers: Vec<(&'a Repository, Dir)>,
+    flat: Option<(String, Dir)>,
+}
+
+/// A thin layer that was written.
+struct Made {
+    digest: Digest,
+    diff_id: Digest,
+    size: u64,
+    entries: usize,
+    notes: Vec<String>,
+}
+
+impl<'a> Source<'a> {
+    fn open(
+        repositories: &'a [Repository],
+        home: &'a Repository,
+        name: &'a Name,
+        manifest: Manifest,
+    ) -> Result<Self> {
+        // Each layer is a catalog of its own that is fetched when its root is first touched.
+        let layers = parallel::each(manifest.layers.len(), |n| {
+            let digest = &manifest.layers[n];
+            let order = std::iter::once(home).chain(repositories);
+            for repository in order {
+                match repository.layer(digest) {
+                    Err(err) if is_absent(&err) => {}
+                    opened => {
+                        let opened = opened.doing(|| {
+                            format!(
+                                "cannot open layer {digest} in {}",
+                                repository.shown().display()
+                            )
+                        })?;
+                        return Ok((repository, opened));
+                    }
+                }
+            }
+            Err(Error::new(format!(
+                "layer {digest} of {name} is not in {}",
+                places(repositories)
+            ))
+            .hint("it may not be published yet, or be in a repository to name with --repository"))
+        })?;
+        let flat = match home.flat(&manifest.config) {
+            Err(err) if is_absent(&err) => None,
+            opened => {
+                let doing = || format!("cannot open the flat image of {name}");
+                Some((home.flat_name(&manifest.config), opened.doing(doing)?))
+            }
+        };
+        Ok(Self {
+            name,
+            manifest,
+            layers,
+            flat,
+        })
+    }
+
+    /// The layers' names, bottom first.
+    fn layer_names(&self) -> Vec<String> {
+        let names = self.layers.iter().zip(&self.manifest.layers);
+        names
+            .map(|((repository, _), digest)| repository.layer_name(digest))
+            .collect()
+    }
+
+    /// The repositories in which digests are looked up.
+    fn repository_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in self
+            .layers
+            .iter()
+            .filter_map(|(repository, _)| repository.name())
+        {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    fn annotations(&self) -> Value {
+        let mut all = Map::new();
+        let mut add = |key: &str, value: String| {
+            if !value.is_empty() {
+                all.insert(key.to_owned(), Value::String(value));
+            }
+        };
+        add("run.cvmfs.layers", self.layer_names().join(","));
+        add("run.cvmfs.repository", self.repository_names().join(","));
+        add(
+            "run.cvmfs.flat",
+            self.flat
+                .as_ref()
+                .map(|(name, _)| name.clone())
+                .unwrap_or_default(),
+        );
+        // The base's digest is not told: DUCC's manifest.json is not the registry's, and the
+        // digest of the true one is not known.
+        add("org.opencontainers.image.base.name", self.name.to_string());
+        Value::Object(all)
+    }
+
+    fn descriptor(&self, config: &Config, scans: &[Scan]) -> Result<String> {
+        let layers = self
+            .layer_names()
+            .into_iter()
+            .zip(&config.diff_ids)
+            .zip(scans);
+        let descriptor = Descriptor {
+            version: descriptor::VERSION,
+            origin: Some(Origin {
+                reference: self.name.to_string(),
+                config: Some(self.manifest.config.to_string()),
+            }),
+            repositories: self.repository_names(),
+            layers: layers
+                .map(|((layer, diff_id), scan)| DescribedLayer {
+                    layer,
+                    diff_id: Some(diff_id.to_string()),
+                    markers: scan.markers(),
+                })
+                .collect(),
+            flat: self.flat.as_ref().map(|(name, _)| name.clone()),
+        };
+        let text = serde_json::to_string(&descriptor).doing(|| "cannot write the descriptor")?;
+        match text.len() as u64 <= descriptor::MAX_BYTES {
+            true => Ok(text),
+            false => Err(Error::new(format!(
+                "{} has so many deleted files that its descriptor would be larger than {} bytes",
+                self.name,
+                descriptor::MAX_BYTES
+            ))),
+        }
+    }
+
+    fn make(&self, config: &Config, layout: &mut Layout) -> Result<Made> {
+        let layers: Vec<&Dir> = self.layers.iter().map(|(_, dir)| dir).collect();
+        let scans = parallel::each(layers.len(), |n| scan::scan(layers[n]))?;
+        let tree = Tree::merge(&scans);
+        if tree.get(descriptor::PATH.as_bytes()).is_some() {
+            return Err(Error::new(format!(
+                "{} is itself a thin image, or made from one: it has /{}",
+                self.name,
+                descriptor::PATH
+            ))
+            .hint("make a thin image of the image that it was made from"));
+        }
+        let unreadable: BTreeSet<Vec<u8>> = scans
+            .iter()
+            .flat_map(|scan| scan.unreadable.clone())
+            .collect();
+        let image = Image {
+            layers: &layers,
+            tree: &tree,
+        };
+        let paths = image.skeleton(config, &unreadable)?;
+        let chosen: Vec<(&[u8], &Node)> = paths
+            .iter()
+            .filter_map(|path| Some((path.as_slice(), tree.get(path)?)))
+            .collect();
+        let owners = self.owners(&image, &chosen, &scans)?;
+        let entries: Vec<Entry<'_>> = chosen
+            .iter()
+            .zip(owners)
+            .map(|(&(path, node), owner)| Entry { path, node, owner })
+            .collect();
+        let descriptor = self.descriptor(config, &scans)?;
+        let out = BufWriter::new(layout.scratch()?);
+        let written = layer::write(&image, &entries, &descriptor, out)?;
+        layout.adopt(&written.digest)?;
+        Ok(Made {
+            digest: written.digest,
+            diff_id: written.diff_id,
+            size: written.size,
+            entries: entries.len(),
+            notes: note(&unreadable).into_iter().collect(),
+        })
+    }
+
+    /// The owner of each of the chosen entries.
+    fn owners(
+        &self,
+        image: &Image<'_>,
+        chosen: &[(&[u8], &Node)],
+        scans: &[Scan],
+    ) -> Result<Vec<Owner>> {
+        match (owners::shown(scans), &self.flat) {
+            (Shown::True, _) => chosen
+                .iter()
+                .map(|(path, node)| Ok(image.meta(path, node)?.0.owner))
+                .collect(),
+            (Shown::Repository(owners), Some((_, flat))) => {
+                let entries: Vec<(&[u8], Kind)> = chosen
+                    .iter()
+                    .map(|(path, node)| (*path, node.kind))
+                    .collect();
+                owners::by_flat(flat, &entries, &owners)
+            }
+            (Shown::Repository(_), None) => Ok(vec![owners::ROOT; chosen.len()]),
+        }
+    }
+}
+
+fn note(unreadable: &BTreeSet<Vec<u8>>) -> Option<String> {
+    let first = unreadable.first()?;
+    Some(format!(
+        "{} directories cannot be read by this user (the first: /{}); the thin image has them \
+         without the directories in them. Run this as root to have all",
+        unreadable.len(),
+        os(first).display()
+    ))
+}
