@@ -23,12 +23,16 @@ pub struct Bundle {
 impl Bundle {
     /// Reads the bundle at `dir`.
     pub fn load(dir: &Path) -> Result<Self> {
-        let dir = dir.canonicalize().doing(|| format!("cannot open bundle {}", dir.display()))?;
+        let dir = dir
+            .canonicalize()
+            .doing(|| format!("cannot open bundle {}", dir.display()))?;
         let config = read_config(&dir)?;
         let path = config
             .pointer("/root/path")
             .and_then(Value::as_str)
-            .ok_or_else(|| Error::new(format!("{}/config.json names no root.path", dir.display())))?;
+            .ok_or_else(|| {
+                Error::new(format!("{}/config.json names no root.path", dir.display()))
+            })?;
         let root = dir
             .join(path)
             .canonicalize()
@@ -55,7 +59,10 @@ pub fn read_config(dir: &Path) -> Result<Value> {
     })?;
     let config: Value =
         serde_json::from_slice(&text).doing(|| format!("{} is not valid JSON", path.display()))?;
-    let version = config.get("ociVersion").and_then(Value::as_str).unwrap_or_default();
+    let version = config
+        .get("ociVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     // OCI runtime specification, config.md: a 1.x configuration may have fields we do not know.
     if !version.starts_with("1.") {
         return Err(Error::new(format!(

@@ -15,7 +15,11 @@ use crate::log::Format;
 ///
 /// A container whose image names no layers is run as by any other runtime.
 #[derive(Debug, Parser)]
-#[command(name = "cvmfs-run", disable_version_flag = true, subcommand_required = false)]
+#[command(
+    name = "cvmfs-run",
+    disable_version_flag = true,
+    subcommand_required = false
+)]
 #[command(args_override_self = true)]
 pub struct Cli {
     /// What holds for every command
@@ -93,7 +97,10 @@ pub enum CgroupManager {
 
 /// The commands. Each is a file of `commands`.
 #[derive(Debug, Subcommand)]
-#[allow(missing_docs, reason = "the variants' arguments are documented, and clap prints those")]
+#[allow(
+    missing_docs,
+    reason = "the variants' arguments are documented, and clap prints those"
+)]
 pub enum Command {
     Create(commands::create::Create),
     Delete(commands::delete::Delete),

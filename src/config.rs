@@ -93,9 +93,15 @@ impl Config {
     pub fn load(host: &Host, only: Option<&Path>) -> Result<Self> {
         let mut config = Self::default();
         if let Some(path) = only {
-            config.merge(path, &read(host, path)?.ok_or_else(|| {
-                Error::new(format!("cannot read configuration {}: it does not exist", path.display()))
-            })?)?;
+            config.merge(
+                path,
+                &read(host, path)?.ok_or_else(|| {
+                    Error::new(format!(
+                        "cannot read configuration {}: it does not exist",
+                        path.display()
+                    ))
+                })?,
+            )?;
             return Ok(config);
         }
         let mut paths = vec![PathBuf::from(VENDOR), PathBuf::from(SITE)];
@@ -113,13 +119,19 @@ impl Config {
 
     fn merge(&mut self, path: &Path, text: &str) -> Result<()> {
         let wrong = |why: String| {
-            Error::new(format!("cannot use configuration {}: {why}", path.display()))
-                .hint("see cvmfs-run.toml(5)")
+            Error::new(format!(
+                "cannot use configuration {}: {why}",
+                path.display()
+            ))
+            .hint("see cvmfs-run.toml(5)")
         };
         let file: File = toml::from_str(text).map_err(|err| wrong(err.message().to_owned()))?;
         if let Some(roots) = file.roots {
             if let Some(root) = roots.iter().find(|root| !root.is_absolute()) {
-                return Err(wrong(format!("root {} is not an absolute path", root.display())));
+                return Err(wrong(format!(
+                    "root {} is not an absolute path",
+                    root.display()
+                )));
             }
             self.roots = roots;
         }
@@ -129,7 +141,9 @@ impl Config {
             }
             self.timeout = Duration::from_secs(timeout);
         }
-        self.repositories = file.repositories.unwrap_or(std::mem::take(&mut self.repositories));
+        self.repositories = file
+            .repositories
+            .unwrap_or(std::mem::take(&mut self.repositories));
         self.prefer = file.prefer.unwrap_or(self.prefer);
         self.cache = file.cache.or(self.cache.take());
         self.scratch = file.scratch.unwrap_or(self.scratch);
@@ -148,7 +162,9 @@ impl Config {
 
 /// The `*.toml` of a drop-in directory in their order, none when there is no such directory.
 fn drop_ins(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut paths: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
@@ -197,7 +213,12 @@ mod tests {
     #[test]
     fn a_file_changes_only_what_it_names() {
         let mut config = Config::default();
-        config.merge(Path::new("x"), "roots=[\"/srv\"]\nprefer=\"flat\"\ntimeout=7").unwrap();
+        config
+            .merge(
+                Path::new("x"),
+                "roots=[\"/srv\"]\nprefer=\"flat\"\ntimeout=7",
+            )
+            .unwrap();
         assert_eq!(config.roots, [PathBuf::from("/srv")]);
         assert_eq!(config.prefer, Prefer::Flat);
         assert_eq!(config.timeout, Duration::from_secs(7));
@@ -213,14 +234,20 @@ mod tests {
             ("root=\"/x\"", "unknown field"),
             ("roots=", "cannot use configuration"),
         ] {
-            let err = Config::default().merge(Path::new("x"), text).unwrap_err().to_string();
+            let err = Config::default()
+                .merge(Path::new("x"), text)
+                .unwrap_err()
+                .to_string();
             assert!(err.contains(why), "{text}: {err}");
         }
     }
 
     #[test]
     fn only_root_and_the_caller_are_trusted() {
-        let host = Host { euid: 1000, ..Host::default() };
+        let host = Host {
+            euid: 1000,
+            ..Host::default()
+        };
         assert!(trusted(&host, true, 0, 0o644));
         assert!(trusted(&host, true, 1000, 0o600));
         assert!(!trusted(&host, true, 1001, 0o644));

@@ -21,12 +21,20 @@ pub struct Error {
 impl Error {
     /// An error that has no deeper cause.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), cause: None, hint: None }
+        Self {
+            what: what.into(),
+            cause: None,
+            hint: None,
+        }
     }
 
     /// An error that `cause` led to.
     pub fn caused(what: impl Into<String>, cause: impl Into<Cause>) -> Self {
-        Self { what: what.into(), cause: Some(cause.into()), hint: None }
+        Self {
+            what: what.into(),
+            cause: Some(cause.into()),
+            hint: None,
+        }
     }
 
     /// Adds what the reader should do next.
@@ -123,7 +131,10 @@ mod tests {
     #[test]
     fn an_error_is_one_line_with_cause_and_hint() {
         let io = std::io::Error::from_raw_os_error(libc::ENOTCONN);
-        let err = Err::<(), _>(io).doing(|| "cannot open layer\nX").unwrap_err().hint("remount it");
+        let err = Err::<(), _>(io)
+            .doing(|| "cannot open layer\nX")
+            .unwrap_err()
+            .hint("remount it");
         assert_eq!(
             err.to_string(),
             "cannot open layer\\nX: Transport endpoint is not connected (os error 107); remount it"
@@ -134,6 +145,9 @@ mod tests {
     #[test]
     fn a_nested_error_is_said_once() {
         let inner = Error::new("inner").hint("do this");
-        assert_eq!(Error::caused("outer", inner).to_string(), "outer: inner; do this");
+        assert_eq!(
+            Error::caused("outer", inner).to_string(),
+            "outer: inner; do this"
+        );
     }
 }

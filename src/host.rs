@@ -46,7 +46,11 @@ impl Host {
         Ok(Self {
             euid,
             in_user_namespace,
-            outer_uid: if in_user_namespace { outer(&map, euid).unwrap_or(euid) } else { euid },
+            outer_uid: if in_user_namespace {
+                outer(&map, euid).unwrap_or(euid)
+            } else {
+                euid
+            },
             overflow_uid: 65534,
             cgroup,
         })
@@ -79,7 +83,8 @@ impl Host {
         if !self.rootless() {
             return None;
         }
-        self.user_var("XDG_CONFIG_HOME").or_else(|| Some(self.home()?.join(".config")))
+        self.user_var("XDG_CONFIG_HOME")
+            .or_else(|| Some(self.home()?.join(".config")))
     }
 
     /// Where whiteouts are kept: survives a reboot for root, and for a user who has a home.
@@ -121,8 +126,11 @@ fn is_initial(map: &str) -> bool {
 pub fn outer(map: &str, id: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut fields = line.split_whitespace().map(str::parse::<u32>);
-        let (inside, outside, size) =
-            (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        let (inside, outside, size) = (
+            fields.next()?.ok()?,
+            fields.next()?.ok()?,
+            fields.next()?.ok()?,
+        );
         (id >= inside && id - inside < size).then(|| outside + (id - inside))
     })
 }

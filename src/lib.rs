@@ -22,6 +22,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod image;
 pub mod layers;
 pub mod log;
 pub mod request;

@@ -48,7 +48,12 @@ pub fn open(path: Option<PathBuf>, format: Format, level: Level) -> Result<()> {
         })
         .transpose()?;
     let diary = rustix::fs::memfd_create("diary", rustix::fs::MemfdFlags::CLOEXEC).ok();
-    let log = Log { file: file.map(Mutex::new), format, level, diary: diary.map(File::from) };
+    let log = Log {
+        file: file.map(Mutex::new),
+        format,
+        level,
+        diary: diary.map(File::from),
+    };
     if LOG.set(log).is_ok() {
         // Fails only where a subscriber is set already, which is ours.
         let _ = tracing::subscriber::set_global_default(Lines);
@@ -64,18 +69,25 @@ pub fn fatal(message: &str) {
             log.line(Level::ERROR, &message);
             eprintln!("cvmfs-run: {message}");
         }
-        Some(Log { format: Format::Json, .. }) => LOG.get().unwrap().line(Level::ERROR, &message),
+        Some(Log {
+            format: Format::Json,
+            ..
+        }) => LOG.get().unwrap().line(Level::ERROR, &message),
         _ => eprintln!("cvmfs-run: {message}"),
     }
 }
 
 /// What the engine's child processes reported since the last call: the deepest cause first.
 pub fn diary() -> Vec<String> {
-    let Some(mut diary) = LOG.get().and_then(|log| log.diary.as_ref()) else { return Vec::new() };
+    let Some(mut diary) = LOG.get().and_then(|log| log.diary.as_ref()) else {
+        return Vec::new();
+    };
     let mut text = String::new();
     if diary.seek(SeekFrom::Start(0)).is_ok() {
         let _ = diary.read_to_string(&mut text);
-        let _ = diary.set_len(0).and_then(|()| diary.seek(SeekFrom::Start(0)).map(drop));
+        let _ = diary
+            .set_len(0)
+            .and_then(|()| diary.seek(SeekFrom::Start(0)).map(drop));
     }
     text.lines().map(str::to_owned).collect()
 }

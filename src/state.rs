@@ -112,14 +112,21 @@ impl Dir {
         let doing = || format!("cannot make the state directory {}", path.display());
         // Others may pass through, for hooks of mapped users; only the owner may list.
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o711).create(root).doing(doing)?;
+        builder
+            .recursive(true)
+            .mode(0o711)
+            .create(root)
+            .doing(doing)?;
         for _ in 0..2 {
             match builder.recursive(false).create(&path) {
                 Ok(()) => {
                     let lock = File::open(&path).doing(doing)?;
                     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
                         .doing(doing)?;
-                    return Ok(Self { path, _lock: Some(lock) });
+                    return Ok(Self {
+                        path,
+                        _lock: Some(lock),
+                    });
                 }
                 Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
                     if !remove_left_over(&path) {
@@ -154,7 +161,9 @@ fn remove_left_over(path: &Path) -> bool {
     if path.join(STATE).exists() {
         return false;
     }
-    let Ok(dir) = File::open(path) else { return true };
+    let Ok(dir) = File::open(path) else {
+        return true;
+    };
     if rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         return false;
     }
@@ -170,12 +179,19 @@ pub fn load(root: &Path, id: &str) -> Result<(Dir, State)> {
     let text = match std::fs::read(&file) {
         Ok(text) => text,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::caused(format!("container {id:?} does not exist"), err));
+            return Err(Error::caused(
+                format!("container {id:?} does not exist"),
+                err,
+            ));
         }
-        Err(err) => return Err(Error::caused(format!("cannot read {}", file.display()), err)),
+        Err(err) => {
+            return Err(Error::caused(
+                format!("cannot read {}", file.display()),
+                err,
+            ));
+        }
     };
-    let state =
-        serde_json::from_slice(&text).doing(|| format!("{} is damaged", file.display()))?;
+    let state = serde_json::from_slice(&text).doing(|| format!("{} is damaged", file.display()))?;
     Ok((Dir { path, _lock: None }, state))
 }
 
@@ -211,11 +227,16 @@ impl State {
 /// Notes that a container was frozen, or no longer is.
 pub fn set_paused(dir: &Dir, paused: bool) -> Result<()> {
     let mark = dir.path.join(PAUSED);
-    let result = if paused { File::create(&mark).map(drop) } else { std::fs::remove_file(&mark) };
+    let result = if paused {
+        File::create(&mark).map(drop)
+    } else {
+        std::fs::remove_file(&mark)
+    };
     match result {
-        Err(err) if paused || err.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::caused(format!("cannot change {}", mark.display()), err))
-        }
+        Err(err) if paused || err.kind() != std::io::ErrorKind::NotFound => Err(Error::caused(
+            format!("cannot change {}", mark.display()),
+            err,
+        )),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,9 @@ pub struct OpenFiles(Option<(u64, u64)>);
 /// Raises this process's limit of open files as far as it may itself. The container must not
 /// inherit that: it is undone when the guard is dropped.
 pub fn raise_open_files() -> OpenFiles {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return OpenFiles(None) };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return OpenFiles(None);
+    };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => OpenFiles(Some((soft, hard))),
         // With the lower limit, a stack too high for it fails with EMFILE and says so.
@@ -28,7 +30,10 @@ impl Drop for OpenFiles {
 /// Sends a signal by its number; nix knows no real-time signals.
 pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
-    #[allow(unsafe_code, reason = "nix and rustix know only the signals that have a name")]
+    #[allow(
+        unsafe_code,
+        reason = "nix and rustix know only the signals that have a name"
+    )]
     let result = unsafe { libc::kill(pid, signal) };
     nix::errno::Errno::result(result).map(drop)
 }
@@ -52,11 +57,12 @@ pub fn reset_signals() {
 /// Source of the rule: runc, `libcontainer/keys`; a kernel without keyrings has nothing to hide.
 pub fn new_session_keyring(name: &str) -> nix::Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
-    let Ok(name) = std::ffi::CString::new(name) else { return Err(nix::Error::EINVAL) };
+    let Ok(name) = std::ffi::CString::new(name) else {
+        return Err(nix::Error::EINVAL);
+    };
     // SAFETY: the name is a C string that outlives the call.
     #[allow(unsafe_code, reason = "no crate of ours has keyctl(2)")]
-    let result =
-        unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
     match nix::errno::Errno::result(result) {
         Err(nix::Error::ENOSYS | nix::Error::EDQUOT) | Ok(_) => Ok(()),
         Err(err) => Err(err),

@@ -55,6 +55,8 @@ impl Restore {
 }
 
 fn unsupported(verb: &str) -> Error {
-    Error::new(format!("cvmfs-run cannot {verb} this container: libcontainer has no restore"))
-        .hint("use podman --runtime crun for containers that are to be checkpointed")
+    Error::new(format!(
+        "cvmfs-run cannot {verb} this container: libcontainer has no restore"
+    ))
+    .hint("use podman --runtime crun for containers that are to be checkpointed")
 }

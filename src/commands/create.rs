@@ -53,7 +53,9 @@ pub struct Options {
 impl Create {
     /// Creates the container.
     pub fn exec(self, context: &Context) -> Result<()> {
-        self.options.create(context, &self.id, false, None).map(drop)
+        self.options
+            .create(context, &self.id, false, None)
+            .map(drop)
     }
 }
 
@@ -61,7 +63,9 @@ impl Options {
     /// Whether the container wants a terminal and nobody takes its master.
     pub fn needs_relay(&self, detach: bool) -> Result<bool> {
         let config = crate::bundle::read_config(&self.bundle)?;
-        let terminal = config.pointer("/process/terminal").and_then(serde_json::Value::as_bool);
+        let terminal = config
+            .pointer("/process/terminal")
+            .and_then(serde_json::Value::as_bool);
         Ok(terminal.unwrap_or_default() && self.console_socket.is_none() && !detach)
     }
 
@@ -132,8 +136,12 @@ impl Options {
         }
         let mut normal = normalise::normalise(bundle.config, &state.id, &context.host)?;
         normal.no_cgroup |= context.global.cgroup_manager == Some(CgroupManager::Disabled);
-        state.cgroup =
-            cgroup::of(&normal.spec, context.systemd(), normal.no_cgroup, &context.host)?;
+        state.cgroup = cgroup::of(
+            &normal.spec,
+            context.systemd(),
+            normal.no_cgroup,
+            &context.host,
+        )?;
         let create = init::Create {
             normal,
             dir: &dir.path,
@@ -159,7 +167,9 @@ impl Options {
 
     /// Writes the pid file, whole or not at all: an engine may be waiting for it.
     fn tell_pid(&self, pid: i32) -> Result<()> {
-        let Some(path) = &self.pid_file else { return Ok(()) };
+        let Some(path) = &self.pid_file else {
+            return Ok(());
+        };
         write_pid_file(path, pid)
     }
 
@@ -180,7 +190,10 @@ impl Options {
             program.display(),
             reasons.join(", ")
         );
-        let fallback = Fallback { program, flags: context.fallback_flags() };
+        let fallback = Fallback {
+            program,
+            flags: context.fallback_flags(),
+        };
         state.fallback = Some(fallback.clone());
         state.reasons = reasons;
         dir.save(state)?;
@@ -196,7 +209,10 @@ impl Options {
 /// Writes the number of a process to a file, by a rename.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let doing = || format!("cannot write the pid file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::new(doing()))?.to_string_lossy();
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::new(doing()))?
+        .to_string_lossy();
     let new = path.with_file_name(format!(".{name}"));
     std::fs::write(&new, pid.to_string()).doing(doing)?;
     std::fs::rename(&new, path).doing(doing)
@@ -220,13 +236,15 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
 
 /// A terminal needs somebody who holds its other end, as runc says.
 fn check_terminal(bundle: &Bundle, socket: bool, foreground: bool) -> Result<()> {
-    let terminal =
-        bundle.config.pointer("/process/terminal").and_then(serde_json::Value::as_bool);
+    let terminal = bundle
+        .config
+        .pointer("/process/terminal")
+        .and_then(serde_json::Value::as_bool);
     match (terminal.unwrap_or_default(), socket) {
-        (true, false) if !foreground => {
-            Err(Error::new("cannot allocate tty if cvmfs-run will detach without setting console socket")
-                .hint("give --console-socket, or set process.terminal to false"))
-        }
+        (true, false) if !foreground => Err(Error::new(
+            "cannot allocate tty if cvmfs-run will detach without setting console socket",
+        )
+        .hint("give --console-socket, or set process.terminal to false")),
         (false, true) => Err(Error::new(
             "cannot use console socket if cvmfs-run will not detach or allocate tty",
         )

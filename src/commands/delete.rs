@@ -74,8 +74,10 @@ fn end(dir: &Dir, state: &State) -> Result<()> {
     let start = Instant::now();
     while state::alive(state.pid, state.start_time) {
         if start.elapsed() > PATIENCE {
-            return Err(Error::new(format!("container {} is still running", state.id))
-                .hint("its process does not die: see what it waits for in /proc/PID/stack"));
+            return Err(
+                Error::new(format!("container {} is still running", state.id))
+                    .hint("its process does not die: see what it waits for in /proc/PID/stack"),
+            );
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -88,15 +90,19 @@ fn delete_there(context: &Context, dir: &Dir, fallback: &state::Fallback) -> Res
     fallback.flags = context.fallback_flags();
     let arguments =
         crate::engine::fallback::arguments(&fallback, &dir.path.join(FALLBACK), &super::verb());
-    let status = std::process::Command::new(&fallback.program).args(&arguments).status();
+    let status = std::process::Command::new(&fallback.program)
+        .args(&arguments)
+        .status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(Error::new(format!("{} delete fails ({status})", fallback.program.display())))
-        }
-        Err(err) => {
-            Err(Error::caused(format!("cannot start {}", fallback.program.display()), err))
-        }
+        Ok(status) => Err(Error::new(format!(
+            "{} delete fails ({status})",
+            fallback.program.display()
+        ))),
+        Err(err) => Err(Error::caused(
+            format!("cannot start {}", fallback.program.display()),
+            err,
+        )),
     }
 }
 
@@ -116,5 +122,9 @@ fn finish(dir: &Dir, state: &State, mut errors: Vec<Error>) -> Result<()> {
         return Ok(());
     }
     let all: Vec<String> = errors.iter().map(Error::to_string).collect();
-    Err(Error::new(format!("cannot delete container {}: {}", state.id, all.join("; "))))
+    Err(Error::new(format!(
+        "cannot delete container {}: {}",
+        state.id,
+        all.join("; ")
+    )))
 }

@@ -32,16 +32,25 @@ impl Events {
         let (dir, state) = context.load(&self.id)?;
         let interval = parse(&self.interval)?;
         if state.status(&dir) == Status::Stopped {
-            return Err(Error::new(format!("container with id {} is not running", state.id)));
+            return Err(Error::new(format!(
+                "container with id {} is not running",
+                state.id
+            )));
         }
         let manager = cgroup::manager(&state.cgroup, &state.id)?.ok_or_else(|| {
-            Error::new(format!("container {} has no cgroup of its own to be read", state.id))
+            Error::new(format!(
+                "container {} has no cgroup of its own to be read",
+                state.id
+            ))
         })?;
         loop {
             let stats = manager
                 .stats()
                 .doing(|| format!("cannot read the cgroup of container {}", state.id))?;
-            println!("{}", json!({"type": "stats", "id": state.id, "data": data(&stats)}));
+            println!(
+                "{}",
+                json!({"type": "stats", "id": state.id, "data": data(&stats)})
+            );
             if self.stats {
                 return Ok(());
             }
@@ -64,14 +73,16 @@ fn parse(text: &str) -> Result<Duration> {
         "m" => Duration::from_secs(number.checked_mul(60).ok_or_else(wrong)?),
         _ => return Err(wrong()),
     };
-    if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(wrong())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// runc's `types.Stats`.
 fn data(stats: &Stats) -> Value {
-    let memory = |m: &libcgroups::stats::MemoryData| {
-        json!({"limit": m.limit, "usage": m.usage, "max": m.max_usage, "failcnt": m.fail_count})
-    };
+    let memory = |m: &libcgroups::stats::MemoryData| json!({"limit": m.limit, "usage": m.usage, "max": m.max_usage, "failcnt": m.fail_count});
     let cpu = &stats.cpu;
     let blkio = &stats.blkio;
     let entries = |list: &[libcgroups::stats::BlkioDeviceStat]| -> Vec<Value> {
@@ -83,7 +94,10 @@ fn data(stats: &Stats) -> Value {
         .hugetlb
         .iter()
         .map(|(size, h)| {
-            (size.clone(), json!({"usage": h.usage, "max": h.max_usage, "failcnt": h.fail_count}))
+            (
+                size.clone(),
+                json!({"usage": h.usage, "max": h.max_usage, "failcnt": h.fail_count}),
+            )
         })
         .collect();
     json!({

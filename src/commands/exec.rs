@@ -88,7 +88,10 @@ impl Exec {
         }
         let mut config = bundle::read_config(&state.bundle)?;
         let process = self.process(&config, &state)?;
-        let terminal = process.get("terminal").and_then(Value::as_bool).unwrap_or_default();
+        let terminal = process
+            .get("terminal")
+            .and_then(Value::as_bool)
+            .unwrap_or_default();
         if terminal && self.console_socket.is_none() && self.detach {
             return Err(Error::new(
                 "cannot allocate tty if cvmfs-run will detach without setting console socket",
@@ -130,18 +133,25 @@ impl Exec {
             return serde_json::from_slice(&text).doing(doing);
         }
         if self.command.is_empty() {
-            return Err(Error::new(format!("no program to run in container {}", state.id))
-                .hint("cvmfs-run exec ID PROGRAM, or --process FILE"));
+            return Err(
+                Error::new(format!("no program to run in container {}", state.id))
+                    .hint("cvmfs-run exec ID PROGRAM, or --process FILE"),
+            );
         }
-        let mut process =
-            config.get("process").cloned().ok_or_else(|| Error::new("config.json has no process"))?;
+        let mut process = config
+            .get("process")
+            .cloned()
+            .ok_or_else(|| Error::new("config.json has no process"))?;
         process["args"] = json!(self.command);
         process["terminal"] = json!(self.tty);
         if let Some(cwd) = &self.cwd {
             process["cwd"] = json!(cwd);
         }
-        let mut env: Vec<Value> =
-            process.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut env: Vec<Value> = process
+            .get("env")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         env.extend(self.env.iter().map(|entry| json!(entry)));
         process["env"] = json!(env);
         if let Some(user) = &self.user {
@@ -150,7 +160,8 @@ impl Exec {
                 None => (user.as_str(), None),
             };
             let number = |text: &str| {
-                text.parse::<u32>().doing(|| format!("--user {user}: {text:?} is not a number"))
+                text.parse::<u32>()
+                    .doing(|| format!("--user {user}: {text:?} is not a number"))
             };
             process["user"] = json!({"uid": number(uid)?, "gid": gid.map(number).transpose()?.unwrap_or_default()});
         }
@@ -165,8 +176,10 @@ impl Exec {
         }
         for set in ["bounding", "effective", "permitted"] {
             for cap in &self.cap {
-                let mut names =
-                    process["capabilities"][set].as_array().cloned().unwrap_or_default();
+                let mut names = process["capabilities"][set]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default();
                 names.push(json!(cap));
                 process["capabilities"][set] = json!(names);
             }

@@ -38,7 +38,9 @@ impl List {
                 continue;
             }
             // One that is deleted meanwhile is no longer to be listed.
-            let Ok((dir, state)) = state::load(&context.root, &id) else { continue };
+            let Ok((dir, state)) = state::load(&context.root, &id) else {
+                continue;
+            };
             rows.push(super::state::to_json(&dir, &state));
         }
         if self.quiet {
@@ -58,11 +60,20 @@ impl List {
             table.push(["id", "pid", "status", "bundle", "created", "owner"].map(text));
         }
         let widths: Vec<usize> = (0..titles.len())
-            .map(|column| table.iter().map(|row| row[column].len()).max().unwrap_or_default())
+            .map(|column| {
+                table
+                    .iter()
+                    .map(|row| row[column].len())
+                    .max()
+                    .unwrap_or_default()
+            })
             .collect();
         for row in table {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             println!("{}", cells.join("   ").trim_end());
         }
         Ok(())

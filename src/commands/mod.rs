@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::engine::fallback;
 use crate::error::Result;
 use crate::host::Host;
-use crate::state::{self, Dir, State};
+use crate::state::{Dir, State};
 
 /// What every command needs.
 pub struct Context {
@@ -75,7 +75,7 @@ impl Context {
     /// Loads a container that is ours; one that the fallback runtime has is handed on at once, and
     /// this returns only what went wrong with that.
     pub fn load(&self, id: &str) -> Result<(Dir, State)> {
-        let (dir, state) = state::load(&self.root, id)?;
+        let (dir, state) = crate::state::load(&self.root, id)?;
         match &state.fallback {
             None => Ok((dir, state)),
             Some(fallback) => {
@@ -95,8 +95,10 @@ pub const FALLBACK: &str = "fallback";
 /// This process's own arguments from the command on, as they were given.
 fn verb() -> Vec<String> {
     use clap::CommandFactory;
-    let names: Vec<String> =
-        crate::cli::Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let names: Vec<String> = crate::cli::Cli::command()
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect();
     std::env::args()
         .skip(1)
         .skip_while(|argument| !names.contains(argument))

@@ -30,7 +30,8 @@ impl Pause {
             Status::Created | Status::Running => {}
             status => {
                 return Err(Error::new(format!(
-                    "container not running: it is {}", status.word()
+                    "container not running: it is {}",
+                    status.word()
                 )));
             }
         }

@@ -38,18 +38,28 @@ impl Ps {
             println!("{}", serde_json::json!(pids));
             return Ok(());
         }
-        let options = if self.options.is_empty() { vec!["-ef".into()] } else { self.options };
+        let options = if self.options.is_empty() {
+            vec!["-ef".into()]
+        } else {
+            self.options
+        };
         let output = std::process::Command::new("ps").args(&options).output();
         let output = output.doing(|| "cannot start ps")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let mut lines = text.lines();
         let title = lines.next().unwrap_or_default();
-        let column = title.split_whitespace().position(|name| name == "PID").ok_or_else(|| {
-            Error::new("ps prints no column PID").hint("add one to its options: -o pid,args")
-        })?;
+        let column = title
+            .split_whitespace()
+            .position(|name| name == "PID")
+            .ok_or_else(|| {
+                Error::new("ps prints no column PID").hint("add one to its options: -o pid,args")
+            })?;
         println!("{title}");
         for line in lines {
-            let pid = line.split_whitespace().nth(column).and_then(|field| field.parse().ok());
+            let pid = line
+                .split_whitespace()
+                .nth(column)
+                .and_then(|field| field.parse().ok());
             if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
                 println!("{line}");
             }

@@ -29,9 +29,15 @@ pub struct Run {
 impl Run {
     /// Runs the container; returns its exit code.
     pub fn exec(self, context: &Context) -> Result<u8> {
-        let relay = self.options.needs_relay(self.detach)?.then(Relay::new).transpose()?;
+        let relay = self
+            .options
+            .needs_relay(self.detach)?
+            .then(Relay::new)
+            .transpose()?;
         let console = relay.as_ref().map(Relay::container_end).transpose()?;
-        let (dir, state) = self.options.create(context, &self.id, !self.detach, console)?;
+        let (dir, state) = self
+            .options
+            .create(context, &self.id, !self.detach, console)?;
         let started = start::start(&dir, &state);
         if self.detach {
             return started.map(|()| 0);

@@ -45,5 +45,9 @@ pub fn to_json(dir: &Dir, state: &State) -> Value {
 /// A user's name, as runc prints it: empty where there is none.
 pub fn owner(uid: u32) -> String {
     let uid = nix::unistd::Uid::from_raw(uid);
-    nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name).unwrap_or_default()
+    nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map(|user| user.name)
+        .unwrap_or_default()
 }

@@ -78,7 +78,10 @@ impl Update {
         let resources: LinuxResources =
             serde_json::from_value(resources).doing(|| "the limits cannot be used")?;
         let manager = cgroup::manager(&state.cgroup, &state.id)?.ok_or_else(|| {
-            Error::new(format!("container {} has no cgroup of its own to be limited", state.id))
+            Error::new(format!(
+                "container {} has no cgroup of its own to be limited",
+                state.id
+            ))
         })?;
         let options = ControllerOpt {
             resources: &resources,
@@ -111,12 +114,20 @@ impl Update {
         set("cpu", "period", self.cpu_period.map(Value::from));
         set("cpu", "quota", self.cpu_quota.map(Value::from));
         set("cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from));
-        set("cpu", "realtimeRuntime", self.cpu_rt_runtime.map(Value::from));
+        set(
+            "cpu",
+            "realtimeRuntime",
+            self.cpu_rt_runtime.map(Value::from),
+        );
         set("cpu", "shares", self.cpu_shares.map(Value::from));
         set("cpu", "cpus", self.cpuset_cpus.clone().map(Value::from));
         set("cpu", "mems", self.cpuset_mems.clone().map(Value::from));
         set("memory", "limit", self.memory.map(Value::from));
-        set("memory", "reservation", self.memory_reservation.map(Value::from));
+        set(
+            "memory",
+            "reservation",
+            self.memory_reservation.map(Value::from),
+        );
         set("memory", "swap", self.memory_swap.map(Value::from));
         set("pids", "limit", self.pids_limit.map(Value::from));
         set("blockIO", "weight", self.blkio_weight.map(Value::from));

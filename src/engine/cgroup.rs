@@ -15,10 +15,15 @@ use crate::state::Cgroup;
 /// The cgroup of a container, from its normalised specification.
 pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup> {
     if systemd && host.cgroup == host::Cgroup::V1 && !none {
-        return Err(Error::new("systemd cannot manage cgroups of version 1 here")
-            .hint("use --cgroup-manager=cgroupfs, or boot with the unified hierarchy"));
+        return Err(
+            Error::new("systemd cannot manage cgroups of version 1 here")
+                .hint("use --cgroup-manager=cgroupfs, or boot with the unified hierarchy"),
+        );
     }
-    let linux = spec.linux().as_ref().ok_or_else(|| Error::new("config.json has no linux section"))?;
+    let linux = spec
+        .linux()
+        .as_ref()
+        .ok_or_else(|| Error::new("config.json has no linux section"))?;
     let path = linux.cgroups_path().clone().unwrap_or_default();
     // A relative path is below the hierarchy's root, as it is for runc run by root; libcgroups
     // would take it for systemd's form in a user namespace.
@@ -26,7 +31,11 @@ pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup>
         false if path.is_relative() => Path::new("/").join(path),
         _ => path,
     };
-    Ok(Cgroup { path, systemd, none })
+    Ok(Cgroup {
+        path,
+        systemd,
+        none,
+    })
 }
 
 /// The configuration for libcgroups and libcontainer.
@@ -50,9 +59,13 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
 
 /// Removes a container's cgroup and what is still in it.
 pub fn remove(cgroup: &Cgroup, id: &str) -> Result<()> {
-    let Some(manager) = manager(cgroup, id)? else { return Ok(()) };
+    let Some(manager) = manager(cgroup, id)? else {
+        return Ok(());
+    };
     remove_inner(cgroup);
-    manager.remove().doing(|| format!("cannot remove the cgroup of container {id}"))
+    manager
+        .remove()
+        .doing(|| format!("cannot remove the cgroup of container {id}"))
 }
 
 /// Removes cgroups that a container made below its own, which libcgroups does not.
@@ -63,7 +76,9 @@ fn remove_inner(cgroup: &Cgroup) {
 }
 
 fn remove_below(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let path = entry.path();
@@ -84,7 +99,9 @@ fn kill_in(dir: &Path) {
 
 /// The directories of a container's cgroup in all hierarchies.
 fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
-    let Ok(path) = cgroup.path.strip_prefix("/") else { return Vec::new() };
+    let Ok(path) = cgroup.path.strip_prefix("/") else {
+        return Vec::new();
+    };
     if path.as_os_str().is_empty() {
         return Vec::new();
     }
@@ -101,11 +118,19 @@ fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
 pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
     let verb = if frozen { "pause" } else { "resume" };
     let Some(manager) = manager(cgroup, id)? else {
-        return Err(Error::new(format!("cannot {verb} container {id}: it has no cgroup of its own"))
-            .hint("rootless containers get one on hosts with cgroup version 2 and delegation"));
+        return Err(Error::new(format!(
+            "cannot {verb} container {id}: it has no cgroup of its own"
+        ))
+        .hint("rootless containers get one on hosts with cgroup version 2 and delegation"));
     };
-    let state = if frozen { FreezerState::Frozen } else { FreezerState::Thawed };
-    manager.freeze(state).doing(|| format!("cannot {verb} container {id}"))
+    let state = if frozen {
+        FreezerState::Frozen
+    } else {
+        FreezerState::Thawed
+    };
+    manager
+        .freeze(state)
+        .doing(|| format!("cannot {verb} container {id}"))
 }
 
 /// All processes of a container, its cgroup's; with none, its first process alone.
@@ -115,7 +140,7 @@ pub fn pids(cgroup: &Cgroup, id: &str, first: i32) -> Result<Vec<i32>> {
             .get_all_pids()
             .doing(|| format!("cannot list the processes of container {id}"))?
             .into_iter()
-            .map(nix::unistd::Pid::as_raw)
+            .map(|pid| pid.as_raw())
             .collect()),
         None => Ok(vec![first]),
     }
@@ -126,7 +151,7 @@ pub fn pids(cgroup: &Cgroup, id: &str, first: i32) -> Result<Vec<i32>> {
 /// process gets a mount namespace of its own for it.
 pub fn hide() -> Result<()> {
     const TOP: &str = "/sys/fs/cgroup";
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .doing(|| "cannot make a mount namespace")?;
     rustix::mount::mount_change(
         "/",

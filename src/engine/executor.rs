@@ -61,7 +61,11 @@ impl Executor for Program {
         let program = text(&path.to_string_lossy())?;
         sys::reset_signals();
         let Err(err) = nix::unistd::execve(&program, &args, &env);
-        Err(other(format!("{:?}: {}", path.display().to_string(), words(err))))
+        Err(other(format!(
+            "{:?}: {}",
+            path.display().to_string(),
+            words(err)
+        )))
     }
 }
 
@@ -92,12 +96,17 @@ fn find(process: &Process) -> Result<PathBuf, String> {
         let path = Path::new(name);
         return match executable(path) {
             Ok(()) => Ok(path.to_owned()),
-            Err(nix::Error::ENOENT) => Err(format!("{name:?}: stat {name}: no such file or directory")),
+            Err(nix::Error::ENOENT) => {
+                Err(format!("{name:?}: stat {name}: no such file or directory"))
+            }
             Err(err) => Err(format!("{name:?}: {}", words(err))),
         };
     }
     let env = process.env().as_deref().unwrap_or_default();
-    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="));
     for dir in path.unwrap_or(DEFAULT_PATH).split(':') {
         // An empty item is the working directory, as in every shell.
         let candidate = Path::new(if dir.is_empty() { "." } else { dir }).join(name);
@@ -136,7 +145,9 @@ fn environment(process: &Process, home: Option<String>, listen_fds: Option<Strin
         set("LISTEN_FDS", &fds);
         set("LISTEN_PID", "1");
     }
-    let has_home = entries.iter().any(|(key, value)| key == "HOME" && !value.is_empty());
+    let has_home = entries
+        .iter()
+        .any(|(key, value)| key == "HOME" && !value.is_empty());
     let mut list: Vec<String> = entries
         .into_iter()
         .filter(|(key, _)| key != "HOME" || has_home)
@@ -156,7 +167,11 @@ mod tests {
 
     fn process(args: &[&str], env: &[&str]) -> Process {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        ProcessBuilder::default().args(owned(args)).env(owned(env)).build().unwrap()
+        ProcessBuilder::default()
+            .args(owned(args))
+            .env(owned(env))
+            .build()
+            .unwrap()
     }
 
     #[test]
@@ -171,14 +186,29 @@ mod tests {
     #[test]
     fn refusals_are_in_runcs_words() {
         for (args, env, why) in [
-            (vec!["nosuch"], vec!["PATH=/bin"], "\"nosuch\": executable file not found in $PATH"),
-            (vec!["/nosuch"], vec![], "\"/nosuch\": stat /nosuch: no such file or directory"),
+            (
+                vec!["nosuch"],
+                vec!["PATH=/bin"],
+                "\"nosuch\": executable file not found in $PATH",
+            ),
+            (
+                vec!["/nosuch"],
+                vec![],
+                "\"/nosuch\": stat /nosuch: no such file or directory",
+            ),
             (vec!["/etc"], vec![], "\"/etc\": is a directory"),
-            (vec!["/etc/passwd"], vec![], "\"/etc/passwd\": permission denied"),
+            (
+                vec!["/etc/passwd"],
+                vec![],
+                "\"/etc/passwd\": permission denied",
+            ),
             (vec![""], vec![], "\"\": executable file not found in $PATH"),
         ] {
             assert_eq!(find(&process(&args, &env)).unwrap_err(), why);
         }
-        assert_eq!(find(&process(&["sh"], &["PATH=/nosuch:/bin"])).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(
+            find(&process(&["sh"], &["PATH=/nosuch:/bin"])).unwrap(),
+            Path::new("/bin/sh")
+        );
     }
 }

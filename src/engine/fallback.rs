@@ -18,7 +18,12 @@ pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut reason = |text: &str| reasons.push(text.to_owned());
     let list = |pointer: &str| config.pointer(pointer).and_then(Value::as_array);
-    let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| {
+        config
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
 
     let idmapped = list("/mounts").into_iter().flatten().any(|mount| {
         let has = |key: &str| mount.get(key).and_then(Value::as_array).is_some_and(|m| !m.is_empty());
@@ -41,7 +46,12 @@ pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
         reason("RDMA limits");
     }
     let namespaces = list("/linux/namespaces");
-    let kinds = || namespaces.into_iter().flatten().filter_map(|ns| ns.get("type")?.as_str());
+    let kinds = || {
+        namespaces
+            .into_iter()
+            .flatten()
+            .filter_map(|ns| ns.get("type")?.as_str())
+    };
     if !kinds().any(|kind| kind == "mount") {
         reason("a container without a mount namespace");
     }
@@ -67,9 +77,14 @@ pub fn find(config: &Config, reasons: &[String]) -> Result<PathBuf> {
             return Ok(program);
         }
     }
-    Err(Error::new(format!("cvmfs-run needs a fallback runtime for {}", reasons.join(", "))).hint(
-        format!("install one of {}, or name another in cvmfs-run.toml", config.fallback.join(", ")),
+    Err(Error::new(format!(
+        "cvmfs-run needs a fallback runtime for {}",
+        reasons.join(", ")
     ))
+    .hint(format!(
+        "install one of {}, or name another in cvmfs-run.toml",
+        config.fallback.join(", ")
+    )))
 }
 
 /// The arguments by which the fallback runtime is called: its global flags, then the verb's own.
@@ -85,7 +100,13 @@ pub fn arguments(fallback: &Fallback, root: &Path, verb: &[String]) -> Vec<Strin
 pub fn become_it(fallback: &Fallback, arguments: &[String]) -> Error {
     crate::sys::reset_signals();
     let err = Command::new(&fallback.program).args(arguments).exec();
-    Error::caused(format!("cannot start the fallback runtime {}", fallback.program.display()), err)
+    Error::caused(
+        format!(
+            "cannot start the fallback runtime {}",
+            fallback.program.display()
+        ),
+        err,
+    )
 }
 
 #[cfg(test)]
@@ -125,11 +146,23 @@ mod tests {
         }
         for (pointer, value, reason) in [
             ("/mounts", json!([{"uidMappings": [{}]}]), "idmapped mounts"),
-            ("/mounts", json!([{"options": ["ridmap"]}]), "idmapped mounts"),
+            (
+                "/mounts",
+                json!([{"options": ["ridmap"]}]),
+                "idmapped mounts",
+            ),
             ("/process/selinuxLabel", json!("x"), "SELinux labels"),
-            ("/linux/personality/flags", json!(["ADDR_NO_RANDOMIZE"]), "personality flags"),
+            (
+                "/linux/personality/flags",
+                json!(["ADDR_NO_RANDOMIZE"]),
+                "personality flags",
+            ),
             ("/linux/resources/rdma", json!({}), "RDMA limits"),
-            ("/linux/namespaces", json!([]), "a container without a mount namespace"),
+            (
+                "/linux/namespaces",
+                json!([]),
+                "a container without a mount namespace",
+            ),
         ] {
             assert_eq!(with(pointer, value), reason);
         }
@@ -137,8 +170,16 @@ mod tests {
 
     #[test]
     fn without_a_fallback_the_feature_is_named() {
-        let config = Config { fallback: vec!["no-such-runtime".into()], ..Config::default() };
-        let err = find(&config, &["idmapped mounts".into()]).unwrap_err().to_string();
-        assert!(err.contains("idmapped mounts") && err.contains("no-such-runtime"), "{err}");
+        let config = Config {
+            fallback: vec!["no-such-runtime".into()],
+            ..Config::default()
+        };
+        let err = find(&config, &["idmapped mounts".into()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            err.contains("idmapped mounts") && err.contains("no-such-runtime"),
+            "{err}"
+        );
     }
 }

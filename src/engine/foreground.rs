@@ -19,7 +19,11 @@ use super::terminal::Relay;
 /// that came earlier is no loss, because the process is asked for before the first wait.
 pub fn wait(pid: i32, mut relay: Option<Relay>) -> Result<u8> {
     let mut mask = SigSet::all();
-    for signal in [nix::sys::signal::SIGSEGV, nix::sys::signal::SIGBUS, nix::sys::signal::SIGILL] {
+    for signal in [
+        nix::sys::signal::SIGSEGV,
+        nix::sys::signal::SIGBUS,
+        nix::sys::signal::SIGILL,
+    ] {
         // A fault of our own must end us.
         mask.remove(signal);
     }

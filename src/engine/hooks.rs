@@ -22,13 +22,20 @@ pub enum Stage {
 /// Runs a container's hooks of one stage, from its bundle's config.json.
 pub fn run(state: &State, dir: &Path, stage: Stage) -> Result<()> {
     // Most containers have none: the file is read, and only its hooks are parsed.
-    let Ok(mut config) = bundle::read_config(&state.bundle) else { return Ok(()) };
-    let Some(hooks) = config.get_mut("hooks").map(serde_json::Value::take) else { return Ok(()) };
+    let Ok(mut config) = bundle::read_config(&state.bundle) else {
+        return Ok(());
+    };
+    let Some(hooks) = config.get_mut("hooks").map(serde_json::Value::take) else {
+        return Ok(());
+    };
     let hooks: Hooks = serde_json::from_value(hooks).doing(|| "config.json has wrong hooks")?;
     let (name, list, status, cwd) = match stage {
-        Stage::Poststart => {
-            ("poststart", hooks.poststart(), ContainerStatus::Running, Some(state.bundle.as_path()))
-        }
+        Stage::Poststart => (
+            "poststart",
+            hooks.poststart(),
+            ContainerStatus::Running,
+            Some(state.bundle.as_path()),
+        ),
         Stage::Poststop => ("poststop", hooks.poststop(), ContainerStatus::Stopped, None),
     };
     let container = super::container(state, dir, status);

@@ -55,8 +55,10 @@ pub fn create(mut create: Create<'_>) -> Result<()> {
 fn build(create: &mut Create<'_>) -> Result<()> {
     let state = &mut *create.state;
     let mut spec = std::mem::take(&mut create.normal.spec);
-    let process =
-        spec.process().clone().ok_or_else(|| Error::new("config.json has no process to run"))?;
+    let process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::new("config.json has no process to run"))?;
     if create.normal.no_cgroup {
         cgroup::hide()?;
     }
@@ -74,7 +76,10 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     }
     // Kept until the container has joined it.
     let _userns = userns::create(&mut spec)?;
-    let has_namespaces = spec.linux().as_ref().is_some_and(|linux| linux.namespaces().is_some());
+    let has_namespaces = spec
+        .linux()
+        .as_ref()
+        .is_some_and(|linux| linux.namespaces().is_some());
     if has_namespaces {
         // A process that joins the container's namespaces must not be open to what runs there.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -89,7 +94,11 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         console_socket: create.console.as_ref().map(AsRawFd::as_raw_fd),
         notify_listener: NotifyListener::new(&notify).doing(|| "cannot make the start socket")?,
         preserve_fds: create.preserve_fds,
-        container: Some(super::container(state, create.dir, ContainerStatus::Creating)),
+        container: Some(super::container(
+            state,
+            create.dir,
+            ContainerStatus::Creating,
+        )),
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id),
         detached: !create.foreground,
@@ -119,7 +128,11 @@ fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
     let text = serde_json::to_string(extras).doing(|| "cannot write what is left to do")?;
     let hook = HookBuilder::default()
         .path(program)
-        .args(vec!["cvmfs-run".to_owned(), inside::COMMAND.to_owned(), text])
+        .args(vec![
+            "cvmfs-run".to_owned(),
+            inside::COMMAND.to_owned(),
+            text,
+        ])
         .build()
         .doing(|| "cannot make a hook")?;
     let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
@@ -132,7 +145,9 @@ fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
 
 /// Makes the working directory where the image has none, as runc does.
 fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<()> {
-    let Some(process) = spec.process() else { return Ok(()) };
+    let Some(process) = spec.process() else {
+        return Ok(());
+    };
     let cwd = process.cwd();
     if cwd.as_os_str().is_empty() || cwd == Path::new("/") || below_a_mount(spec, cwd) {
         return Ok(());
@@ -149,13 +164,19 @@ fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<()> {
 /// Whether something is mounted over a path's beginning: then it is not the root's to make.
 fn below_a_mount(spec: &Spec, path: &Path) -> bool {
     let mounts = spec.mounts().iter().flatten();
-    mounts.into_iter().any(|mount| {
-        mount.destination() != Path::new("/") && path.starts_with(mount.destination())
-    })
+    mounts
+        .into_iter()
+        .any(|mount| mount.destination() != Path::new("/") && path.starts_with(mount.destination()))
 }
 
 /// Whether the specification makes a new namespace of this kind.
 pub fn makes(spec: &Spec, kind: LinuxNamespaceType) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
-    namespaces.iter().flatten().any(|ns| ns.typ() == kind && ns.path().is_none())
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().clone());
+    namespaces
+        .iter()
+        .flatten()
+        .any(|ns| ns.typ() == kind && ns.path().is_none())
 }

@@ -22,9 +22,14 @@ pub const COMMAND: &str = "set-up-inside";
 pub fn run(extras: &str) -> Result<()> {
     let extras: Extras = serde_json::from_str(extras).doing(|| "cannot read what is to be done")?;
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).doing(|| "cannot read the container's state")?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .doing(|| "cannot read the container's state")?;
     let state: Value = serde_json::from_str(&text).doing(|| "cannot read the container's state")?;
-    let bundle = state.get("bundle").and_then(Value::as_str).unwrap_or_default();
+    let bundle = state
+        .get("bundle")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let rootfs = crate::bundle::Bundle::load(Path::new(bundle))?.root;
     let root = open(&rootfs)?;
     for copy in &extras.copy_up {
@@ -42,8 +47,13 @@ pub fn run(extras: &str) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| format!("cannot open {}", path.display()))
+    rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .doing(|| format!("cannot open {}", path.display()))
 }
 
 /// Resolves a path of the container's as it would itself, links included.
@@ -117,8 +127,7 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat =
-                rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            let stat = rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
             let mode = Mode::from_raw_mode(stat.st_mode);
             let kind = FileType::from_raw_mode(stat.st_mode);
             match kind {
@@ -175,11 +184,21 @@ fn copy_attributes(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
         Some(rustix::fs::Gid::from_raw(stat.st_gid)),
     );
     let _ = rustix::fs::chownat(target, "", owner.0, owner.1, AtFlags::EMPTY_PATH);
-    rustix::fs::chmodat(CWD, shown(target), Mode::from_raw_mode(stat.st_mode), AtFlags::empty())
-        .doing(doing)
+    rustix::fs::chmodat(
+        CWD,
+        shown(target),
+        Mode::from_raw_mode(stat.st_mode),
+        AtFlags::empty(),
+    )
+    .doing(doing)
 }
 
 fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {
-    rustix::fs::openat(fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| "cannot open a directory")
+    rustix::fs::openat(
+        fd,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .doing(|| "cannot open a directory")
 }

@@ -11,20 +11,31 @@ use super::cgroup;
 pub fn parse(text: &str) -> Result<i32> {
     let wrong = || Error::new(format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (0..=64).contains(&number) { Ok(number) } else { Err(wrong()) };
+        return if (0..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(wrong())
+        };
     }
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     // RTMIN+n and RTMAX-n as kill(1) writes them; glibc's SIGRTMIN is 34.
     let real_time = |prefix: &str, base: i32| {
         let rest = name.strip_prefix(prefix)?;
-        let offset = if rest.is_empty() { 0 } else { rest.parse::<i32>().ok()? };
+        let offset = if rest.is_empty() {
+            0
+        } else {
+            rest.parse::<i32>().ok()?
+        };
         Some(base + offset).filter(|n| (34..=64).contains(n))
     };
     if let Some(number) = real_time("RTMIN", 34).or_else(|| real_time("RTMAX", 64)) {
         return Ok(number);
     }
-    format!("SIG{name}").parse::<Signal>().map(|signal| signal as i32).map_err(|_| wrong())
+    format!("SIG{name}")
+        .parse::<Signal>()
+        .map(|signal| signal as i32)
+        .map_err(|_| wrong())
 }
 
 /// Sends a signal to the first process of a container.
@@ -72,9 +83,16 @@ mod tests {
 
     #[test]
     fn signals_are_known_by_number_and_name() {
-        for (text, number) in
-            [("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("0", 0), ("64", 64), ("RTMIN+1", 35), ("SIGRTMAX-2", 62)]
-        {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("0", 0),
+            ("64", 64),
+            ("RTMIN+1", 35),
+            ("SIGRTMAX-2", 62),
+        ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
         for text in ["", "65", "-1", "SIGNONE", "RTMIN+40"] {

@@ -33,7 +33,10 @@ fn container(state: &State, dir: &Path, status: ContainerStatus) -> Container {
     let pid = (state.pid > 0).then_some(state.pid);
     let mut lib = LibState::new(&state.id, status, pid, state.bundle.clone());
     lib.annotations = Some(state.annotations.clone().into_iter().collect());
-    Container { state: lib, root: dir.to_owned() }
+    Container {
+        state: lib,
+        root: dir.to_owned(),
+    }
 }
 
 /// What went wrong in libcontainer, as one error. Its processes hand on only the outermost text;

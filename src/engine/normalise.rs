@@ -50,7 +50,14 @@ pub struct Normal {
 
 /// Propagation options of a mount (runtime-spec config.md, «Linux mount options»).
 const PROPAGATION: [&str; 8] = [
-    "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable",
+    "private",
+    "rprivate",
+    "slave",
+    "rslave",
+    "shared",
+    "rshared",
+    "unbindable",
+    "runbindable",
 ];
 
 /// Changes `config` where libcontainer needs it otherwise.
@@ -60,17 +67,26 @@ pub fn normalise(mut config: Value, id: &str, host: &Host) -> Result<Normal> {
     mounts(&mut config, &mut extras);
     let no_cgroup = cgroup(&mut config, id, host);
     let spec: Spec = serde_json::from_value(config).doing(|| "config.json cannot be used")?;
-    Ok(Normal { spec, extras, no_cgroup })
+    Ok(Normal {
+        spec,
+        extras,
+        no_cgroup,
+    })
 }
 
 /// A process as libcontainer takes it; also for those of `exec`.
 pub fn normalise_process(process: &mut Value) {
-    let Some(process) = process.as_object_mut() else { return };
+    let Some(process) = process.as_object_mut() else {
+        return;
+    };
     // Given explicitly, libcontainer loads the seccomp filter after dropping what that needs.
     if process.get("noNewPrivileges") == Some(&Value::Bool(false)) {
         process.remove("noNewPrivileges");
     }
-    if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+    if let Some(sets) = process
+        .get_mut("capabilities")
+        .and_then(Value::as_object_mut)
+    {
         for (_, set) in sets.iter_mut() {
             if let Some(names) = set.as_array_mut() {
                 // runc warns of a capability this kernel does not have, and goes on.
@@ -108,28 +124,61 @@ fn known_capability(name: &str) -> bool {
 fn mounts(config: &mut Value, extras: &mut Extras) {
     let mut wishes = Vec::new();
     let mut all_private = true;
-    for mount in config.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(mount) = mount.as_object_mut() else { continue };
-        let destination =
-            mount.get("destination").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for mount in config
+        .get_mut("mounts")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let Some(mount) = mount.as_object_mut() else {
+            continue;
+        };
+        let destination = mount
+            .get("destination")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         let mut options: Vec<String> = mount
             .get("options")
             .and_then(Value::as_array)
-            .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+            .map(|list| {
+                list.iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
+            })
             .unwrap_or_default();
         let bind = is_bind(mount, &options);
-        let kind = mount.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = mount
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if bind {
             mount.insert("type".into(), json!("bind"));
         }
-        if mount.get("source").and_then(Value::as_str).unwrap_or_default().is_empty() && !bind {
+        if mount
+            .get("source")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+            && !bind
+        {
             // runc takes whatever stands there; the kernel wants something.
-            mount.insert("source".into(), json!(if kind.is_empty() { "none" } else { &kind }));
+            mount.insert(
+                "source".into(),
+                json!(if kind.is_empty() { "none" } else { &kind }),
+            );
         }
-        let propagation: Vec<String> =
-            options.iter().filter(|o| PROPAGATION.contains(&o.as_str())).cloned().collect();
+        let propagation: Vec<String> = options
+            .iter()
+            .filter(|o| PROPAGATION.contains(&o.as_str()))
+            .cloned()
+            .collect();
         if bind {
-            all_private &= propagation.iter().any(|o| o == "private" || o == "rprivate");
+            all_private &= propagation
+                .iter()
+                .any(|o| o == "private" || o == "rprivate");
         }
         if !propagation.is_empty() {
             wishes.push((destination.clone(), propagation));
@@ -139,14 +188,22 @@ fn mounts(config: &mut Value, extras: &mut Extras) {
             if kind == "tmpfs" {
                 let read_only = options.iter().any(|o| o == "ro");
                 options.retain(|o| o != "ro");
-                extras.copy_up.push(CopyUp { destination, read_only });
+                extras.copy_up.push(CopyUp {
+                    destination,
+                    read_only,
+                });
             }
         }
         options.retain(|o| !PROPAGATION.contains(&o.as_str()));
         mount.insert("options".into(), json!(options));
     }
-    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else { return };
-    let root = linux.get("rootfsPropagation").and_then(Value::as_str).unwrap_or_default();
+    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let root = linux
+        .get("rootfsPropagation")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let plain = root.strip_prefix('r').unwrap_or(root).to_owned();
     if plain.is_empty() && all_private {
         // Where every bind mount wants to be private, the whole tree may be: that is one call,
@@ -169,8 +226,13 @@ fn is_bind(mount: &Map<String, Value>, options: &[String]) -> bool {
 
 /// Settles the cgroup's path; says whether there can be none.
 fn cgroup(config: &mut Value, id: &str, host: &Host) -> bool {
-    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else { return false };
-    let path = linux.get("cgroupsPath").and_then(Value::as_str).unwrap_or_default();
+    let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let path = linux
+        .get("cgroupsPath")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if path.is_empty() {
         linux.insert("cgroupsPath".into(), json!(format!("/{id}")));
     }
@@ -206,7 +268,13 @@ mod tests {
         let normal = normalise(config(json!([])), "c1", &Host::default()).unwrap();
         let process = normal.spec.process().as_ref().unwrap();
         assert_eq!(process.no_new_privileges(), None);
-        let bounding = process.capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        let bounding = process
+            .capabilities()
+            .as_ref()
+            .unwrap()
+            .bounding()
+            .clone()
+            .unwrap();
         assert_eq!(bounding.len(), 1);
         let linux = normal.spec.linux().as_ref().unwrap();
         assert_eq!(linux.cgroups_path().as_ref().unwrap().to_str(), Some("/c1"));
@@ -224,9 +292,15 @@ mod tests {
         let normal = normalise(config(mounts), "c1", &Host::default()).unwrap();
         assert_eq!(
             normal.extras.copy_up,
-            [CopyUp { destination: "/run".into(), read_only: true }]
+            [CopyUp {
+                destination: "/run".into(),
+                read_only: true
+            }]
         );
-        assert_eq!(normal.extras.propagation[1], ("/a".into(), vec!["rslave".into()]));
+        assert_eq!(
+            normal.extras.propagation[1],
+            ("/a".into(), vec!["rslave".into()])
+        );
         let mounts = normal.spec.mounts().as_ref().unwrap();
         assert_eq!(mounts[0].options().as_deref(), Some(&["rw".to_owned()][..]));
         assert_eq!(mounts[1].typ().as_deref(), Some("bind"));

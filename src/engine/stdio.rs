@@ -14,8 +14,12 @@ pub fn give(pid: i32, uid: u32) -> Result<()> {
     for fd in 0..3 {
         let path = format!("/proc/{pid}/fd/{fd}");
         // Through the link in /proc the file itself is reached, wherever it was opened.
-        let Ok(file) = rustix::fs::openat(CWD, path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        else {
+        let Ok(file) = rustix::fs::openat(
+            CWD,
+            path.as_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) else {
             continue;
         };
         let stat = rustix::fs::fstat(&file).doing(|| format!("cannot read {path}"))?;
@@ -27,8 +31,11 @@ pub fn give(pid: i32, uid: u32) -> Result<()> {
         let owner = Some(rustix::fs::Uid::from_raw(uid));
         match rustix::fs::chownat(file.as_fd(), "", owner, None, AtFlags::EMPTY_PATH) {
             Ok(())
-            | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM | rustix::io::Errno::ROFS) => {}
-            Err(err) => return Err(std::io::Error::from(err)).doing(|| format!("cannot chown {path}")),
+            | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM | rustix::io::Errno::ROFS) => {
+            }
+            Err(err) => {
+                return Err(std::io::Error::from(err)).doing(|| format!("cannot chown {path}"));
+            }
         }
     }
     Ok(())

@@ -47,15 +47,23 @@ const NAMESPACES: [(&str, LinuxNamespaceType); 8] = [
 
 /// Starts the process; returns its number.
 pub fn exec(exec: Exec<'_>) -> Result<i32> {
-    let Exec { normal, state, dir, console, preserve_fds } = exec;
+    let Exec {
+        normal,
+        state,
+        dir,
+        console,
+        preserve_fds,
+    } = exec;
     let mut spec = normal.spec;
     if normal.no_cgroup {
         cgroup::hide()?;
     }
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
-    let process =
-        spec.process().clone().ok_or_else(|| Error::new("there is no process to run"))?;
+    let process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::new("there is no process to run"))?;
     if let Some(score) = process.oom_score_adj() {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
             .doing(|| format!("cannot set oom_score_adj to {score}"))?;
@@ -64,11 +72,13 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         .doing(|| "cannot make this process non-dumpable")?;
 
     let notify = dir.join(format!("exec-{}.sock", std::process::id()));
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .doing(|| "cannot make a pipe")?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "cannot make a pipe")?;
     let args = ContainerArgs {
         // libcontainer closes it in its processes; this one's copy is closed below.
-        container_type: ContainerType::TenantContainer { exec_notify_fd: writer.as_raw_fd() },
+        container_type: ContainerType::TenantContainer {
+            exec_notify_fd: writer.as_raw_fd(),
+        },
         syscall: SyscallType::default(),
         rootfs: state.rootfs.clone(),
         console_socket: console.as_ref().map(AsRawFd::as_raw_fd),
@@ -89,7 +99,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
     };
     let started = container_main_process(&args)
         .map_err(|err| explain("unable to start container process", err))
-        .map(nix::unistd::Pid::as_raw)
+        .map(|pid| pid.as_raw())
         .and_then(|pid| {
             let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
             stdio::give(pid, uid)?;
@@ -108,14 +118,19 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         .doing(|| "cannot hear of the process")?;
     match said.as_str() {
         "" => Ok(pid),
-        said => Err(Error::new(format!("unable to start container process: {said}"))),
+        said => Err(Error::new(format!(
+            "unable to start container process: {said}"
+        ))),
     }
 }
 
 /// Puts the namespaces of the container's first process into the specification, those that differ
 /// from this process's own.
 fn join(spec: &mut Spec, pid: i32) -> Result<Vec<File>> {
-    let linux = spec.linux_mut().as_mut().ok_or_else(|| Error::new("config.json has no linux"))?;
+    let linux = spec
+        .linux_mut()
+        .as_mut()
+        .ok_or_else(|| Error::new("config.json has no linux"))?;
     let mut held = Vec::new();
     let mut namespaces = Vec::new();
     for (name, kind) in NAMESPACES {
@@ -123,13 +138,20 @@ fn join(spec: &mut Spec, pid: i32) -> Result<Vec<File>> {
         let file = match File::open(&path) {
             Ok(file) => file,
             // A kernel without this kind.
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound && Path::new("/proc").join(pid.to_string()).exists() => continue,
+            Err(err)
+                if err.kind() == std::io::ErrorKind::NotFound
+                    && Path::new("/proc").join(pid.to_string()).exists() =>
+            {
+                continue;
+            }
             Err(err) => return Err(Error::caused(format!("cannot open {path}"), err)),
         };
-        let inode = |file: &File| {
-            std::os::unix::fs::MetadataExt::ino(&file.metadata().ok()?).into()
-        };
-        let own: Option<u64> = File::open(format!("/proc/self/ns/{name}")).ok().as_ref().and_then(inode);
+        let inode =
+            |file: &File| std::os::unix::fs::MetadataExt::ino(&file.metadata().ok()?).into();
+        let own: Option<u64> = File::open(format!("/proc/self/ns/{name}"))
+            .ok()
+            .as_ref()
+            .and_then(inode);
         // Joining the namespace one is in already is refused for a user namespace.
         if own.is_some() && own == inode(&file) {
             continue;
@@ -148,4 +170,3 @@ fn join(spec: &mut Spec, pid: i32) -> Result<Vec<File>> {
     linux.set_time_offsets(None);
     Ok(held)
 }
-

@@ -35,13 +35,23 @@ impl Relay {
             SockFlag::SOCK_CLOEXEC,
         )
         .doing(|| "cannot make a console socket")?;
-        Ok(Self { ours, theirs: Some(theirs), master: None, saved: None, input_open: true })
+        Ok(Self {
+            ours,
+            theirs: Some(theirs),
+            master: None,
+            saved: None,
+            input_open: true,
+        })
     }
 
     /// The end that the container's process sends its master to.
     pub fn container_end(&self) -> Result<OwnedFd> {
-        let end = self.theirs.as_ref().ok_or_else(|| Error::new("the console socket is gone"))?;
-        end.try_clone().doing(|| "cannot hand on the console socket")
+        let end = self
+            .theirs
+            .as_ref()
+            .ok_or_else(|| Error::new("the console socket is gone"))?;
+        end.try_clone()
+            .doing(|| "cannot hand on the console socket")
     }
 
     /// Takes the master, and makes standard input raw.
@@ -83,9 +93,10 @@ impl Relay {
 
     /// Gives the container's terminal the size of ours.
     pub fn resize(&self) {
-        if let (Some(master), Ok(size)) =
-            (&self.master, rustix::termios::tcgetwinsize(std::io::stdin()))
-        {
+        if let (Some(master), Ok(size)) = (
+            &self.master,
+            rustix::termios::tcgetwinsize(std::io::stdin()),
+        ) {
             // A terminal without a size stays as it is.
             let _ = rustix::termios::tcsetwinsize(master, size);
         }
@@ -105,14 +116,18 @@ impl Relay {
             }
             wait_for(&mut fds)?;
             let ready = |fd: Option<&PollFd<'_>>| {
-                fd.and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
+                fd.and_then(|fd| fd.revents())
+                    .is_some_and(|events| !events.is_empty())
             };
             written |= ready(fds.get(1));
             typed |= ready(fds.get(2));
         }
         let mut buffer = [0; 8192];
         if written {
-            let read = self.master.as_mut().map_or(Ok(0), |master| master.read(&mut buffer));
+            let read = self
+                .master
+                .as_mut()
+                .map_or(Ok(0), |master| master.read(&mut buffer));
             match read {
                 // The last process has closed its end (EIO), and only its exit is left.
                 Ok(0) | Err(_) => self.master = None,
@@ -133,7 +148,6 @@ impl Relay {
                         let _ = master.write_all(&[4]);
                     }
                 }
-                Ok(_) => {}
             }
         }
         Ok(())

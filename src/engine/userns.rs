@@ -24,7 +24,10 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
     if !makes(spec, LinuxNamespaceType::User) {
         return Ok(None);
     }
-    let linux = spec.linux_mut().as_mut().ok_or_else(|| Error::new("config.json has no linux"))?;
+    let linux = spec
+        .linux_mut()
+        .as_mut()
+        .ok_or_else(|| Error::new("config.json has no linux"))?;
     let uids = map(linux.uid_mappings().as_deref(), "uidMappings")?;
     let gids = map(linux.gid_mappings().as_deref(), "gidMappings")?;
 
@@ -41,8 +44,13 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
     let namespace = namespace?;
 
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
-    for ns in namespaces.iter_mut().filter(|ns| ns.typ() == LinuxNamespaceType::User) {
-        ns.set_path(Some(format!("/proc/self/fd/{}", namespace.as_raw_fd()).into()));
+    for ns in namespaces
+        .iter_mut()
+        .filter(|ns| ns.typ() == LinuxNamespaceType::User)
+    {
+        ns.set_path(Some(
+            format!("/proc/self/fd/{}", namespace.as_raw_fd()).into(),
+        ));
     }
     linux.set_namespaces(Some(namespaces));
     Ok(Some(namespace))
@@ -52,8 +60,13 @@ fn fill(helper: &mut std::process::Child, uids: &str, gids: &str) -> Result<File
     use std::io::Read;
     let pid = helper.id();
     let mut ready = [0];
-    let stdout = helper.stdout.as_mut().ok_or_else(|| Error::new("the helper has no output"))?;
-    stdout.read_exact(&mut ready).doing(|| "cannot make a user namespace")?;
+    let stdout = helper
+        .stdout
+        .as_mut()
+        .ok_or_else(|| Error::new("the helper has no output"))?;
+    stdout
+        .read_exact(&mut ready)
+        .doing(|| "cannot make a user namespace")?;
     for (name, text) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{name}");
         std::fs::write(&path, text)
@@ -67,7 +80,9 @@ fn fill(helper: &mut std::process::Child, uids: &str, gids: &str) -> Result<File
 fn map(mappings: Option<&[LinuxIdMapping]>, key: &str) -> Result<String> {
     let mappings = mappings.unwrap_or_default();
     if mappings.is_empty() {
-        return Err(Error::new(format!("a new user namespace needs linux.{key}")));
+        return Err(Error::new(format!(
+            "a new user namespace needs linux.{key}"
+        )));
     }
     Ok(mappings
         .iter()
@@ -78,18 +93,28 @@ fn map(mappings: Option<&[LinuxIdMapping]>, key: &str) -> Result<String> {
 /// The helper: makes the namespace, says so, and waits until its input is closed.
 pub fn hold() -> Result<()> {
     use std::io::{Read, Write};
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWUSER)
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
         .doing(|| "cannot make a user namespace")?;
     let mut stdout = std::io::stdout();
-    stdout.write_all(b"\n").and_then(|()| stdout.flush()).doing(|| "cannot answer")?;
+    stdout
+        .write_all(b"\n")
+        .and_then(|()| stdout.flush())
+        .doing(|| "cannot answer")?;
     let _ = std::io::stdin().read(&mut [0]);
     Ok(())
 }
 
 /// The user outside that `uid` in the container is: by the map of its first process.
 pub fn outer_uid(spec: &Spec, uid: u32, pid: i32) -> u32 {
-    let has_userns = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
-    if !has_userns.iter().flatten().any(|ns| ns.typ() == LinuxNamespaceType::User) {
+    let has_userns = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().clone());
+    if !has_userns
+        .iter()
+        .flatten()
+        .any(|ns| ns.typ() == LinuxNamespaceType::User)
+    {
         return uid;
     }
     let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();

@@ -44,10 +44,17 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>> {
     match name {
         LayerName::Path(path) => {
-            let root = config.roots.iter().find(|root| path.starts_with(root) && path != *root);
+            let root = config
+                .roots
+                .iter()
+                .find(|root| path.starts_with(root) && path != *root);
             let root = root.ok_or_else(|| {
-                Error::new(format!("{} is outside the trusted roots ({})", path.display(), shown(config)))
-                    .hint("an administrator can add a root to roots in /etc/cvmfs-run/cvmfs-run.toml")
+                Error::new(format!(
+                    "{} is outside the trusted roots ({})",
+                    path.display(),
+                    shown(config)
+                ))
+                .hint("an administrator can add a root to roots in /etc/cvmfs-run/cvmfs-run.toml")
             })?;
             // Both are absolute and the one starts with the other.
             let below = path.strip_prefix(root).unwrap_or(path).to_owned();
@@ -73,7 +80,10 @@ pub fn candidates(
             Ok(names
                 .iter()
                 .flat_map(|name| {
-                    config.roots.iter().map(|root| candidate(root, Path::new(name).join(&below)))
+                    config
+                        .roots
+                        .iter()
+                        .map(|root| candidate(root, Path::new(name).join(&below)))
                 })
                 .collect())
         }
@@ -83,7 +93,9 @@ pub fn candidates(
 /// The digest of a layer that lies at a path of DUCC's form; what it holds never changes.
 pub fn digest_in_path(path: &Path) -> Option<Digest> {
     let parts: Vec<&str> = path.iter().map(|c| c.to_str()).collect::<Option<_>>()?;
-    let [.., ".layers", prefix, hex, "layerfs"] = parts.as_slice() else { return None };
+    let [.., ".layers", prefix, hex, "layerfs"] = parts.as_slice() else {
+        return None;
+    };
     let digest = Digest::parse(&format!("sha256:{hex}")).ok()?;
     (digest.hex().starts_with(prefix) && prefix.len() == 2).then_some(digest)
 }
@@ -97,13 +109,24 @@ fn in_repository(digest: &Digest, kind: Kind) -> PathBuf {
 }
 
 fn candidate(root: &Path, path: PathBuf) -> Candidate {
-    let repository =
-        path.iter().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Candidate { root: root.to_owned(), path, repository }
+    let repository = path
+        .iter()
+        .next()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Candidate {
+        root: root.to_owned(),
+        path,
+        repository,
+    }
 }
 
 fn shown(config: &Config) -> String {
-    let roots: Vec<_> = config.roots.iter().map(|root| root.display().to_string()).collect();
+    let roots: Vec<_> = config
+        .roots
+        .iter()
+        .map(|root| root.display().to_string())
+        .collect();
     roots.join(", ")
 }
 
@@ -112,16 +135,25 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config { roots: vec!["/cvmfs".into(), "/srv/l".into()], ..Config::default() }
+        Config {
+            roots: vec!["/cvmfs".into(), "/srv/l".into()],
+            ..Config::default()
+        }
     }
 
     #[test]
     fn a_digest_is_looked_up_in_every_repository_below_every_root() {
         let hex = "ab".repeat(32);
         let name = LayerName::parse(&format!("sha256:{hex}")).unwrap();
-        let repositories = [Repository::parse("r1").unwrap(), Repository::parse("r2").unwrap()];
+        let repositories = [
+            Repository::parse("r1").unwrap(),
+            Repository::parse("r2").unwrap(),
+        ];
         let places = candidates(&name, Kind::Layer, &repositories, &config()).unwrap();
-        let shown: Vec<_> = places.iter().map(|c| c.shown().display().to_string()).collect();
+        let shown: Vec<_> = places
+            .iter()
+            .map(|c| c.shown().display().to_string())
+            .collect();
         let end = format!(".layers/ab/{hex}/layerfs");
         assert_eq!(
             shown,
@@ -133,19 +165,28 @@ mod tests {
             ]
         );
         let flat = candidates(&name, Kind::Flat, &repositories, &config()).unwrap();
-        assert_eq!(flat[0].shown(), PathBuf::from(format!("/cvmfs/r1/.flat/ab/{hex}")));
-        let err = candidates(&name, Kind::Layer, &[], &config()).unwrap_err().to_string();
+        assert_eq!(
+            flat[0].shown(),
+            PathBuf::from(format!("/cvmfs/r1/.flat/ab/{hex}"))
+        );
+        let err = candidates(&name, Kind::Layer, &[], &config())
+            .unwrap_err()
+            .to_string();
         assert!(err.contains("without a repository"), "{err}");
     }
 
     #[test]
     fn a_path_must_lie_below_a_trusted_root() {
-        let at = |path: &str| {
-            candidates(&LayerName::Path(path.into()), Kind::Layer, &[], &config())
-        };
+        let at =
+            |path: &str| candidates(&LayerName::Path(path.into()), Kind::Layer, &[], &config());
         assert_eq!(at("/srv/l/x/y").unwrap()[0].path, PathBuf::from("x/y"));
         for outside in ["/etc", "/cvmfs", "/cvmfsx/y", "/srv/lx"] {
-            assert!(at(outside).unwrap_err().to_string().contains("outside the trusted roots"));
+            assert!(
+                at(outside)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("outside the trusted roots")
+            );
         }
     }
 
@@ -153,7 +194,10 @@ mod tests {
     fn the_digest_is_known_from_a_path_of_duccs_form_only() {
         let hex = "ab".repeat(32);
         let at = |path: String| digest_in_path(Path::new(&path)).map(|d| d.hex().to_owned());
-        assert_eq!(at(format!("/cvmfs/r/.layers/ab/{hex}/layerfs")), Some(hex.clone()));
+        assert_eq!(
+            at(format!("/cvmfs/r/.layers/ab/{hex}/layerfs")),
+            Some(hex.clone())
+        );
         assert_eq!(at(format!("/cvmfs/r/.layers/ac/{hex}/layerfs")), None);
         assert_eq!(at(format!("/cvmfs/r/.layers/ab/{hex}/layerfs/etc")), None);
         assert_eq!(at("/cvmfs/r".into()), None);

@@ -49,7 +49,10 @@ struct Job {
 /// where the first is missing.
 pub fn find(requests: Vec<Request>, config: &Config) -> Result<Vec<Found>> {
     let deadline = Instant::now() + config.timeout;
-    requests.into_iter().map(|request| find_one(request, config, deadline)).collect()
+    requests
+        .into_iter()
+        .map(|request| find_one(request, config, deadline))
+        .collect()
 }
 
 fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Found> {
@@ -84,18 +87,24 @@ fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Foun
 /// Whether the other form of the image may be tried after this error.
 fn may_stand_in(err: &Error) -> bool {
     err.errno().is_some_and(|errno| {
-        [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::EIO, libc::ENOTCONN].contains(&errno)
+        [
+            libc::ENOENT,
+            libc::ENOTDIR,
+            libc::EACCES,
+            libc::EIO,
+            libc::ENOTCONN,
+        ]
+        .contains(&errno)
     })
 }
 
-fn find_kind(
-    request: &Request,
-    kind: Kind,
-    config: &Config,
-    deadline: Instant,
-) -> Result<Found> {
+fn find_kind(request: &Request, kind: Kind, config: &Config, deadline: Instant) -> Result<Found> {
     let asked: Vec<(&LayerName, Option<&Markers>)> = match kind {
-        Kind::Layer => request.layers.iter().map(|l| (&l.name, l.markers.as_ref())).collect(),
+        Kind::Layer => request
+            .layers
+            .iter()
+            .map(|l| (&l.name, l.markers.as_ref()))
+            .collect(),
         Kind::Flat => request.flat.iter().map(|name| (name, None)).collect(),
     };
     let jobs = asked
@@ -103,11 +112,14 @@ fn find_kind(
         .map(|(name, _)| {
             let places = candidates(name, kind, &request.repositories, config)
                 .map_err(|err| Error::caused(format!("{} cannot be used", request.origin), err))?;
-            Ok(Job { name: name.to_string(), places })
+            Ok(Job {
+                name: name.to_string(),
+                places,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let opened = open_all(jobs, deadline, config.timeout)?;
-    Ok(opened
+    let layers = opened
         .into_iter()
         .zip(asked)
         .map(|((fd, shown), (name, markers))| Layer {
@@ -120,7 +132,24 @@ fn find_kind(
             markers: markers.cloned(),
             flat: kind == Kind::Flat,
         })
-        .collect())
+        .collect();
+    once(layers)
+}
+
+/// Keeps a directory that is stacked twice only where it is highest: overlayfs refuses the second
+/// (ELOOP), and all that the lower one brings or hides, the higher one does as well.
+fn once(layers: Vec<Layer>) -> Result<Found> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept = Vec::with_capacity(layers.len());
+    for layer in layers.into_iter().rev() {
+        let stat = rustix::fs::fstat(&layer.fd)
+            .map_err(|err| Error::caused(format!("cannot read {}", layer.shown.display()), err))?;
+        if seen.insert((stat.st_dev, stat.st_ino)) {
+            kept.push(layer);
+        }
+    }
+    kept.reverse();
+    Ok(kept)
 }
 
 /// Opens all of `jobs` at the same time. Every thread is joined before it returns, except when the
@@ -159,7 +188,9 @@ fn open_all(
         match receiver.recv_timeout(left) {
             Ok(result) => results.push(result),
             Err(_) => {
-                let silent = jobs.iter().find(|job| !results.iter().any(|(n, _)| *n == job.name));
+                let silent = jobs
+                    .iter()
+                    .find(|job| !results.iter().any(|(n, _)| *n == job.name));
                 let place = silent.and_then(|job| job.places.first());
                 let name = silent.map_or("", |job| &job.name);
                 let repository = place.map_or("", |place| &place.repository);
@@ -184,9 +215,10 @@ fn open_all(
     }
     jobs.iter()
         .map(|job| {
-            by_name.get_mut(&job.name).and_then(Vec::pop).unwrap_or_else(|| {
-                Err(Error::new(format!("layer {} was not opened", job.name)))
-            })
+            by_name
+                .get_mut(&job.name)
+                .and_then(Vec::pop)
+                .unwrap_or_else(|| Err(Error::new(format!("layer {} was not opened", job.name))))
         })
         .collect()
 }
@@ -246,35 +278,53 @@ fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let layer = format!("layer {} ({})", job.name, place.shown().display());
     let (what, hint) = match errno {
         Errno::NOENT if !mounted => (
-            format!("repository {repository} is not mounted below {}: {layer} cannot be opened", place.root.display()),
+            format!(
+                "repository {repository} is not mounted below {}: {layer} cannot be opened",
+                place.root.display()
+            ),
             format!("mount it (cvmfs_config probe {repository})"),
         ),
         Errno::NOENT => (
             format!("repository {repository} does not have {layer}"),
-            "check the name; an image published minutes ago becomes visible a little later".to_owned(),
+            "check the name; an image published minutes ago becomes visible a little later"
+                .to_owned(),
         ),
         Errno::NOTCONN => (
             format!("the client of repository {repository} has died: {layer} cannot be opened"),
-            format!("mount it again (umount -l {0}; cvmfs_config probe {repository})", place.root.join(repository).display()),
+            format!(
+                "mount it again (umount -l {0}; cvmfs_config probe {repository})",
+                place.root.join(repository).display()
+            ),
         ),
         Errno::IO => (
             format!("repository {repository} cannot be read: {layer} cannot be opened"),
             format!("check the server and proxies (cvmfs_config stat {repository})"),
         ),
         Errno::XDEV => (
-            format!("{layer} leads out of the trusted root {}", place.root.display()),
+            format!(
+                "{layer} leads out of the trusted root {}",
+                place.root.display()
+            ),
             "a layer must lie beneath the root, links included".to_owned(),
         ),
         Errno::LOOP => (
-            format!("{layer} cannot be opened: a loop of links, or an automount that does not reach this mount namespace"),
+            format!(
+                "{layer} cannot be opened: a loop of links, or an automount that does not reach this mount namespace"
+            ),
             format!("mount repository {repository} before the engine starts"),
         ),
-        Errno::NOTDIR => (format!("{layer} is not a directory"), "name a directory".to_owned()),
+        Errno::NOTDIR => (
+            format!("{layer} is not a directory"),
+            "name a directory".to_owned(),
+        ),
         Errno::ACCESS | Errno::PERM => (
             format!("{layer} is not readable for this user"),
             "ask the site for CVMFS_WORLD_READABLE=yes, or make the directory readable".to_owned(),
         ),
-        _ => (format!("{layer} cannot be opened"), "see the cause".to_owned()),
+        _ => (
+            format!("{layer} cannot be opened"),
+            "see the cause".to_owned(),
+        ),
     };
     Error::caused(what, std::io::Error::from(errno)).hint(hint)
 }

@@ -27,11 +27,17 @@ pub fn parse(annotations: &BTreeMap<String, String>, carrier: &str) -> Result<Op
     }
     for key in annotations.keys().filter(|key| key.starts_with(PREFIX)) {
         if ![LAYERS, REPOSITORY, FLAT, PREFETCH].contains(&key.as_str()) {
-            return Err(Error::new(format!("{carrier} has the unknown annotation {key}"))
-                .hint("see cvmfs-run-annotations(7) for the keys"));
+            return Err(
+                Error::new(format!("{carrier} has the unknown annotation {key}"))
+                    .hint("see cvmfs-run-annotations(7) for the keys"),
+            );
         }
     }
-    let read = |key: &str| annotations.get(key).map(|value| (key.to_owned(), value.as_str()));
+    let read = |key: &str| {
+        annotations
+            .get(key)
+            .map(|value| (key.to_owned(), value.as_str()))
+    };
     let wrong = |key: &str| format!("{carrier} has a wrong annotation {key}");
 
     let mut layers = Vec::new();
@@ -39,7 +45,10 @@ pub fn parse(annotations: &BTreeMap<String, String>, carrier: &str) -> Result<Op
         layers = list(value, LayerName::parse)
             .doing(|| wrong(&key))?
             .into_iter()
-            .map(|name| Asked { name, markers: None })
+            .map(|name| Asked {
+                name,
+                markers: None,
+            })
             .collect();
     }
     let mut repositories = Vec::new();
@@ -50,10 +59,15 @@ pub fn parse(annotations: &BTreeMap<String, String>, carrier: &str) -> Result<Op
     if let Some((key, value)) = read(FLAT) {
         flat = Some(LayerName::parse(value).doing(|| wrong(&key))?);
     }
-    Request { layers, flat, repositories, origin: carrier.to_owned() }
-        .checked()
-        .doing(|| format!("{carrier} has wrong run.cvmfs annotations"))
-        .map(Some)
+    Request {
+        layers,
+        flat,
+        repositories,
+        origin: carrier.to_owned(),
+    }
+    .checked()
+    .doing(|| format!("{carrier} has wrong run.cvmfs annotations"))
+    .map(Some)
 }
 
 #[cfg(test)]
@@ -61,7 +75,10 @@ mod tests {
     use super::*;
 
     fn parse_pairs(pairs: &[(&str, &str)]) -> Result<Option<Request>> {
-        let map = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         parse(&map, "config.json")
     }
 
@@ -84,13 +101,19 @@ mod tests {
     fn wrong_annotations_are_refused_by_key() {
         let many = vec!["/cvmfs/x"; 10_000].join(",");
         for (pairs, why) in [
-            (vec![(LAYERS, "")], "run.cvmfs.layers: the name of a layer is empty"),
+            (
+                vec![(LAYERS, "")],
+                "run.cvmfs.layers: the name of a layer is empty",
+            ),
             (vec![(LAYERS, "/cvmfs/a,,/cvmfs/b")], "is empty"),
             (vec![(LAYERS, many.as_str())], "10000 items"),
             (vec![(REPOSITORY, "r")], "neither layers nor a flat image"),
             (vec![(REPOSITORY, "")], "the name of a repository is empty"),
             (vec![(FLAT, "")], "run.cvmfs.flat"),
-            (vec![("run.cvmfs.layer", "/cvmfs/a")], "unknown annotation run.cvmfs.layer"),
+            (
+                vec![("run.cvmfs.layer", "/cvmfs/a")],
+                "unknown annotation run.cvmfs.layer",
+            ),
         ] {
             let err = parse_pairs(&pairs).unwrap_err().to_string();
             assert!(err.contains(why), "{pairs:?}: {err}");

@@ -109,7 +109,10 @@ impl Descriptor {
             .layers
             .into_iter()
             .map(|layer| {
-                Ok(Asked { name: LayerName::parse(&layer.layer)?, markers: layer.markers })
+                Ok(Asked {
+                    name: LayerName::parse(&layer.layer)?,
+                    markers: layer.markers,
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let repositories = self
@@ -117,8 +120,19 @@ impl Descriptor {
             .iter()
             .map(|name| Repository::parse(name))
             .collect::<Result<Vec<_>>>()?;
-        let flat = self.flat.as_deref().map(LayerName::parse).transpose().doing(|| "flat")?;
-        Request { layers, flat, repositories, origin: format!("/{PATH}") }.checked()
+        let flat = self
+            .flat
+            .as_deref()
+            .map(LayerName::parse)
+            .transpose()
+            .doing(|| "flat")?;
+        Request {
+            layers,
+            flat,
+            repositories,
+            origin: format!("/{PATH}"),
+        }
+        .checked()
     }
 }
 

@@ -20,13 +20,29 @@ const MAX_BYTES: u64 = 4 << 20;
 /// The request in the manifest of the image that `bundle`'s container was made from; `None` where
 /// the bundle is none of podman's, or its image asks for nothing.
 pub fn find(bundle: &Path) -> Result<Option<Request>> {
-    let Some((containers, id)) = podman_container(bundle) else { return Ok(None) };
-    let Some(image) = image_of(containers, id) else { return Ok(None) };
-    let Some(graphroot) = containers.parent() else { return Ok(None) };
-    let path = graphroot.join("overlay-images").join(&image).join("manifest");
-    let Ok(text) = read_bounded(&path) else { return Ok(None) };
-    let Some(annotations) = annotations(&text) else { return Ok(None) };
-    annotation::parse(&annotations, &format!("the manifest of image {}", &image[..12]))
+    let Some((containers, id)) = podman_container(bundle) else {
+        return Ok(None);
+    };
+    let Some(image) = image_of(containers, id) else {
+        return Ok(None);
+    };
+    let Some(graphroot) = containers.parent() else {
+        return Ok(None);
+    };
+    let path = graphroot
+        .join("overlay-images")
+        .join(&image)
+        .join("manifest");
+    let Ok(text) = read_bounded(&path) else {
+        return Ok(None);
+    };
+    let Some(annotations) = annotations(&text) else {
+        return Ok(None);
+    };
+    annotation::parse(
+        &annotations,
+        &format!("the manifest of image {}", &image[..12]),
+    )
 }
 
 /// `<…>/overlay-containers` and the container's ID, when `bundle` has podman's form.
@@ -37,16 +53,19 @@ fn podman_container(bundle: &Path) -> Option<(&Path, &str)> {
     let container = bundle.parent()?;
     let containers = container.parent()?;
     let name = containers.file_name()?.to_str()?;
-    name.ends_with("-containers").then_some((containers, container.file_name()?.to_str()?))
+    name.ends_with("-containers")
+        .then_some((containers, container.file_name()?.to_str()?))
 }
 
 /// The image ID of a container, from the lists that containers/storage keeps.
 fn image_of(containers: &Path, id: &str) -> Option<String> {
     // Containers of `--rm` are in the volatile list, which is the short one.
-    ["volatile-containers.json", "containers.json"].iter().find_map(|name| {
-        let text = std::fs::read(containers.join(name)).ok()?;
-        image_in_list(&text, id)
-    })
+    ["volatile-containers.json", "containers.json"]
+        .iter()
+        .find_map(|name| {
+            let text = std::fs::read(containers.join(name)).ok()?;
+            image_in_list(&text, id)
+        })
 }
 
 /// Finds one container's entry without parsing a list that may be of megabytes.
@@ -57,7 +76,9 @@ fn image_in_list(list: &[u8], id: &str) -> Option<String> {
     }
     // containers/storage writes its structs compactly, the ID first.
     let start = format!("{{\"id\":\"{id}\"");
-    let at = list.windows(start.len()).position(|window| window == start.as_bytes())?;
+    let at = list
+        .windows(start.len())
+        .position(|window| window == start.as_bytes())?;
     let mut entries = serde_json::Deserializer::from_slice(&list[at..]).into_iter::<Container>();
     let image = entries.next()?.ok()?.image;
     (image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())).then_some(image)
@@ -94,7 +115,11 @@ mod tests {
         let (containers, id) = podman_container(bundle).unwrap();
         assert_eq!(id, "abc");
         assert!(containers.ends_with("overlay-containers"));
-        for other in ["/run/containerd/io/abc", "/x/overlay-containers/abc", "userdata"] {
+        for other in [
+            "/run/containerd/io/abc",
+            "/x/overlay-containers/abc",
+            "userdata",
+        ] {
             assert_eq!(podman_container(Path::new(other)), None);
         }
     }
@@ -108,7 +133,10 @@ mod tests {
         );
         assert_eq!(image_in_list(list.as_bytes(), "two"), Some(image));
         assert_eq!(image_in_list(list.as_bytes(), "three"), None);
-        assert_eq!(image_in_list(br#"[{"id":"x","image":"../../etc"}]"#, "x"), None);
+        assert_eq!(
+            image_in_list(br#"[{"id":"x","image":"../../etc"}]"#, "x"),
+            None
+        );
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Digest {
             )));
         }
         if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(Error::new(format!("digest {text:?} is not in lower-case hexadecimal")));
+            return Err(Error::new(format!(
+                "digest {text:?} is not in lower-case hexadecimal"
+            )));
         }
         Ok(Self(hex.to_owned()))
     }
@@ -108,7 +110,9 @@ impl Repository {
             return Err(Error::new("the name of a repository is empty"));
         }
         if text.len() > MAX_NAME || text.starts_with('.') || !text.bytes().all(valid) {
-            return Err(Error::new(format!("{text:?} is not the name of a repository")));
+            return Err(Error::new(format!(
+                "{text:?} is not the name of a repository"
+            )));
         }
         Ok(Self(text.to_owned()))
     }
@@ -139,7 +143,9 @@ impl LayerName {
         }
         if let Some(rest) = text.strip_prefix("cvmfs://") {
             let (repository, path) = rest.split_once('/').ok_or_else(|| {
-                Error::new(format!("layer {text:?} names a repository and no path in it"))
+                Error::new(format!(
+                    "layer {text:?} names a repository and no path in it"
+                ))
             })?;
             return Ok(Self::Cvmfs {
                 repository: Repository::parse(repository)?,
@@ -147,13 +153,17 @@ impl LayerName {
             });
         }
         if let Some(path) = text.strip_prefix('/') {
-            return Ok(Self::Path(Path::new("/").join(plain(text, Path::new(path))?)));
+            return Ok(Self::Path(
+                Path::new("/").join(plain(text, Path::new(path))?),
+            ));
         }
         if text.contains(':') {
             return Ok(Self::Digest(Digest::parse(text)?));
         }
-        Err(Error::new(format!("layer {text:?} is neither a digest, nor cvmfs://…, nor a path"))
-            .hint("write sha256:<64 digits>, cvmfs://<repository>/<path>, or an absolute path"))
+        Err(Error::new(format!(
+            "layer {text:?} is neither a digest, nor cvmfs://…, nor a path"
+        ))
+        .hint("write sha256:<64 digits>, cvmfs://<repository>/<path>, or an absolute path"))
     }
 }
 
@@ -173,25 +183,37 @@ impl fmt::Display for LayerName {
 fn plain(text: &str, path: &Path) -> Result<PathBuf> {
     let bytes = path.as_os_str().len();
     if bytes == 0 || bytes > MAX_PATH {
-        return Err(Error::new(format!("layer {text:?} has a path of {bytes} bytes")));
+        return Err(Error::new(format!(
+            "layer {text:?} has a path of {bytes} bytes"
+        )));
     }
     // Overlay options and lists are split there; no such name is needed.
-    if let Some(c) = text.trim_start_matches("cvmfs://").chars().find(|c| matches!(c, ':' | ',')) {
-        return Err(Error::new(format!("layer {text:?} has the character {c:?} in its path")));
+    if let Some(c) = text
+        .trim_start_matches("cvmfs://")
+        .chars()
+        .find(|c| matches!(c, ':' | ','))
+    {
+        return Err(Error::new(format!(
+            "layer {text:?} has the character {c:?} in its path"
+        )));
     }
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
             Component::Normal(name) if name.len() <= MAX_NAME => clean.push(name),
             Component::Normal(_) => {
-                return Err(Error::new(format!("layer {text:?} has a name of over 255 bytes")));
+                return Err(Error::new(format!(
+                    "layer {text:?} has a name of over 255 bytes"
+                )));
             }
             Component::CurDir => {}
             _ => return Err(Error::new(format!("layer {text:?} has \"..\" in its path"))),
         }
     }
     if clean.as_os_str().is_empty() {
-        return Err(Error::new(format!("layer {text:?} names a whole root, not a layer in it")));
+        return Err(Error::new(format!(
+            "layer {text:?} names a whole root, not a layer in it"
+        )));
     }
     Ok(clean)
 }
@@ -236,7 +258,9 @@ mod tests {
             LayerName::Digest(Digest(hex))
         );
         assert_eq!(
-            LayerName::parse("cvmfs://unpacked.cern.ch/.layers/aa").unwrap().to_string(),
+            LayerName::parse("cvmfs://unpacked.cern.ch/.layers/aa")
+                .unwrap()
+                .to_string(),
             "cvmfs://unpacked.cern.ch/.layers/aa"
         );
         assert_eq!(

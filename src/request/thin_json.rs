@@ -31,14 +31,27 @@ pub fn parse(text: &str) -> Result<Request> {
         .map_err(|err| Error::caused("it is not DUCC's description of a thin image", err))?;
     let needed = thin.min_version.as_deref().unwrap_or(&thin.version);
     if needed.split('.').next() != Some("1") {
-        return Err(Error::new(format!("it needs version {needed}, and version 1 is known")));
+        return Err(Error::new(format!(
+            "it needs version {needed}, and version 1 is known"
+        )));
     }
     let layers = thin
         .layers
         .iter()
-        .map(|layer| Ok(Asked { name: LayerName::parse(&layer.url)?, markers: None }))
+        .map(|layer| {
+            Ok(Asked {
+                name: LayerName::parse(&layer.url)?,
+                markers: None,
+            })
+        })
         .collect::<Result<Vec<_>>>()?;
-    Request { layers, flat: None, repositories: Vec::new(), origin: format!("/{PATH}") }.checked()
+    Request {
+        layers,
+        flat: None,
+        repositories: Vec::new(),
+        origin: format!("/{PATH}"),
+    }
+    .checked()
 }
 
 #[cfg(test)]
@@ -64,7 +77,10 @@ mod tests {
             ("{}", "not DUCC's"),
             (r#"{"version":"2.0","layers":[]}"#, "version 2.0"),
             (r#"{"version":"1.0","layers":[]}"#, "neither layers"),
-            (r#"{"version":"1.0","layers":[{"digest":"","url":"/../x"}]}"#, "\"..\""),
+            (
+                r#"{"version":"1.0","layers":[{"digest":"","url":"/../x"}]}"#,
+                "\"..\"",
+            ),
         ] {
             let err = parse(text).unwrap_err().to_string();
             assert!(err.contains(why), "{text}: {err}");

@@ -17,11 +17,18 @@ const PROGRAM: &str = "fuse-overlayfs";
 
 /// The parts of the overlay at `root`; `None` when it is not of containers/storage's form.
 pub fn parts(root: &Path) -> Result<Option<Overlay>> {
-    let Some(layer) = root.parent() else { return Ok(None) };
+    let Some(layer) = root.parent() else {
+        return Ok(None);
+    };
     let lower = match std::fs::read(layer.join("lower")) {
         Ok(lower) => lower,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(Error::caused(format!("cannot read {}/lower", layer.display()), err)),
+        Err(err) => {
+            return Err(Error::caused(
+                format!("cannot read {}/lower", layer.display()),
+                err,
+            ));
+        }
     };
     Ok(Some(Overlay {
         lowers: split_lowers(&lower),
@@ -47,26 +54,37 @@ pub fn replace(
         .collect::<std::result::Result<_, _>>()
         .map_err(std::io::Error::from)
         .doing(doing)?;
-    let lowers: Vec<String> =
-        inherited.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    let lowers: Vec<String> = inherited
+        .iter()
+        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .collect();
     overlay::detach(root)?;
     run(root, engine, &lowers.join(":"), overlay::SOURCE).or_else(|err| {
         let err = Error::caused(doing(), err);
-        let home = root.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-        let old: Vec<String> =
-            engine.lowers.iter().map(|path| home.join(path).display().to_string()).collect();
+        let home = root
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new("/"));
+        let old: Vec<String> = engine
+            .lowers
+            .iter()
+            .map(|path| home.join(path).display().to_string())
+            .collect();
         match run(root, engine, &old.join(":"), &mount.source) {
             Ok(()) => Err(err),
-            Err(lost) => {
-                Err(err.hint(format!("and the engine's own mount could not be put back: {lost}")))
-            }
+            Err(lost) => Err(err.hint(format!(
+                "and the engine's own mount could not be put back: {lost}"
+            ))),
         }
     })
 }
 
 fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str) -> Result<()> {
     let path = |path: &Option<PathBuf>| {
-        path.as_deref().unwrap_or(Path::new("")).display().to_string()
+        path.as_deref()
+            .unwrap_or(Path::new(""))
+            .display()
+            .to_string()
     };
     let options = format!(
         "lowerdir={lowers},upperdir={},workdir={},fsname={source}",
@@ -86,5 +104,9 @@ fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str) -> Result<()> 
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(format!("{PROGRAM} fails ({}): {}", output.status, words.trim())))
+    Err(Error::new(format!(
+        "{PROGRAM} fails ({}): {}",
+        output.status,
+        words.trim()
+    )))
 }

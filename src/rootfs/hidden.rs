@@ -40,13 +40,12 @@ fn ensure(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(CWD, path, flags, Mode::empty());
     let fd = match open() {
-        Err(Errno::NOENT) => {
-            match rustix::fs::mkdirat(CWD, path, Mode::from(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => open(),
-                Err(err) => Err(err),
-            }
-        }
+        Err(Errno::NOENT) => match rustix::fs::mkdirat(CWD, path, Mode::from(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => open(),
+            Err(err) => Err(err),
+        },
         result => result,
     };
-    fd.map_err(std::io::Error::from).doing(|| format!("cannot open {}", path.display()))
+    fd.map_err(std::io::Error::from)
+        .doing(|| format!("cannot open {}", path.display()))
 }

@@ -66,7 +66,10 @@ pub struct Wanted<'a> {
 pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Option<Mounted>> {
     let mountinfo = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
     let mount = mountinfo::at(&mountinfo, wanted.root);
-    if mount.as_ref().is_some_and(|mount| mount.source == overlay::SOURCE) {
+    if mount
+        .as_ref()
+        .is_some_and(|mount| mount.source == overlay::SOURCE)
+    {
         // `podman restart` keeps the mount, and it is ours already.
         return Ok(Some(Mounted::Restacked));
     }
@@ -89,8 +92,10 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
     if let Engine::Overlay(_, parts) | Engine::Fuse(_, parts) = &engine
         && parts.data_only
     {
-        return Err(Error::new("the engine's root has data-only lowers, which cannot be restacked")
-            .hint("set use_composefs = \"false\" in storage.conf"));
+        return Err(Error::new(
+            "the engine's root has data-only lowers, which cannot be restacked",
+        )
+        .hint("set use_composefs = \"false\" in storage.conf"));
     }
     restack(wanted, host, config, engine, lowers, asked).map(Some)
 }
@@ -106,7 +111,10 @@ fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
     let mut described = Vec::new();
     for (index, lower) in lowers.iter().enumerate() {
         if let Some(request) = read_descriptor(lower)? {
-            described.push(Placed { beneath: Some(index), request });
+            described.push(Placed {
+                beneath: Some(index),
+                request,
+            });
         }
     }
     if let Some(request) = annotation::parse(wanted.annotations, "config.json")? {
@@ -115,23 +123,34 @@ fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
         if described.iter().any(|other| same(&request, &other.request)) {
             return Ok(described);
         }
-        return Ok(vec![Placed { beneath: None, request }]);
+        return Ok(vec![Placed {
+            beneath: None,
+            request,
+        }]);
     }
     if !described.is_empty() {
         return Ok(described);
     }
     let found = manifest::find(wanted.bundle)?;
-    Ok(found.into_iter().map(|request| Placed { beneath: None, request }).collect())
+    Ok(found
+        .into_iter()
+        .map(|request| Placed {
+            beneath: None,
+            request,
+        })
+        .collect())
 }
 
 /// Whether two requests name the same image.
 fn same(one: &Request, other: &Request) -> bool {
     let names = |request: &Request| {
-        request.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>()
+        request
+            .layers
+            .iter()
+            .map(|layer| layer.name.clone())
+            .collect::<Vec<_>>()
     };
-    names(one) == names(other)
-        && one.repositories == other.repositories
-        && one.flat == other.flat
+    names(one) == names(other) && one.repositories == other.repositories && one.flat == other.flat
 }
 
 /// The request of a thin image's own layer; never read through the merged view, which belongs to
@@ -140,13 +159,17 @@ fn read_descriptor(lower: &OwnedFd) -> Result<Option<Request>> {
     let wrong = |path: &str| format!("the image's /{path} cannot be used");
     if let Some(text) = read_beneath(lower, descriptor::PATH)? {
         let request = descriptor::parse(&text).and_then(descriptor::Descriptor::into_request);
-        return Ok(Some(request.map_err(|err| Error::caused(wrong(descriptor::PATH), err))?));
+        return Ok(Some(
+            request.map_err(|err| Error::caused(wrong(descriptor::PATH), err))?,
+        ));
     }
     if let Some(text) = read_beneath(lower, thin_json::PATH)? {
         // DUCC's thin images hold this file and nothing else; others may have one of that name.
         if is_alone(lower)? {
             let request = thin_json::parse(&text);
-            return Ok(Some(request.map_err(|err| Error::caused(wrong(thin_json::PATH), err))?));
+            return Ok(Some(
+                request.map_err(|err| Error::caused(wrong(thin_json::PATH), err))?,
+            ));
         }
     }
     Ok(None)
@@ -169,11 +192,15 @@ fn read_beneath(dir: &OwnedFd, path: &str) -> Result<Option<String>> {
         return Err(Error::new(doing()).hint("it must be a regular file"));
     }
     if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > descriptor::MAX_BYTES {
-        return Err(Error::new(format!("the image's /{path} is of {} bytes", stat.st_size))
-            .hint(format!("at most {} bytes are read", descriptor::MAX_BYTES)));
+        return Err(
+            Error::new(format!("the image's /{path} is of {} bytes", stat.st_size))
+                .hint(format!("at most {} bytes are read", descriptor::MAX_BYTES)),
+        );
     }
     let mut text = String::new();
-    std::fs::File::from(fd).read_to_string(&mut text).doing(doing)?;
+    std::fs::File::from(fd)
+        .read_to_string(&mut text)
+        .doing(doing)?;
     Ok(Some(text))
 }
 
@@ -194,8 +221,14 @@ fn open_lowers(root: &Path, engine: &Engine) -> Result<Vec<OwnedFd>> {
     };
     // Past one page of options, containers/storage and Docker write lowers relative to the
     // driver's home: <home>/<layer>/merged is the root.
-    let home = root.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    paths.iter().map(|path| open_dir(&home.join(path))).collect()
+    let home = root
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("/"));
+    paths
+        .iter()
+        .map(|path| open_dir(&home.join(path)))
+        .collect()
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {
@@ -220,9 +253,14 @@ fn restack(
 ) -> Result<Mounted> {
     // Several descriptors for each layer may be open at the same time.
     let _limit = crate::sys::raise_open_files();
-    let (places, requests): (Vec<_>, Vec<_>) =
-        asked.into_iter().map(|placed| (placed.beneath, placed.request)).unzip();
-    let repositories = requests.first().map(|r| r.repositories.clone()).unwrap_or_default();
+    let (places, requests): (Vec<_>, Vec<_>) = asked
+        .into_iter()
+        .map(|placed| (placed.beneath, placed.request))
+        .unzip();
+    let repositories = requests
+        .first()
+        .map(|r| r.repositories.clone())
+        .unwrap_or_default();
     let found = layers::find(requests, config)?;
 
     let cache_dir = config.cache_dir(host);
@@ -234,12 +272,19 @@ fn restack(
         Engine::Directory => true,
     };
     let mut parts = Vec::new();
-    for (beneath, found) in places.into_iter().zip(found) {
-        let mask = hidden::mask(&cache_dir)?;
-        let layers = dress(&cache, found, host, config, fuse)?;
-        parts.push(Part { beneath, mask: Some(mask), layers });
+    for (beneath, layers) in places
+        .into_iter()
+        .zip(dress(&cache, found, host, config, fuse)?)
+    {
+        parts.push(Part {
+            beneath,
+            mask: Some(hidden::mask(&cache_dir)?),
+            layers,
+        });
     }
-    let empty = (!has_upper).then(|| hidden::empty(&cache_dir)).transpose()?;
+    let empty = (!has_upper)
+        .then(|| hidden::empty(&cache_dir))
+        .transpose()?;
     tracing::debug!("restacking {} from {repositories:?}", wanted.root.display());
 
     match engine {
@@ -260,24 +305,30 @@ fn restack(
     }
 }
 
-/// Turns the markers of a request's layers into whiteouts.
+/// Turns the markers of all layers into whiteouts.
 fn dress(
     cache: &Cache,
-    found: Found,
+    found: Vec<Found>,
     host: &Host,
     config: &Config,
     fuse: bool,
-) -> Result<Vec<Dressed<OwnedFd>>> {
+) -> Result<Vec<Vec<Dressed<OwnedFd>>>> {
+    let marked: Vec<&Layer> = found
+        .iter()
+        .flatten()
+        .filter(|layer| !layer.flat && !fuse)
+        .collect();
     // fuse-overlayfs understands the markers itself; a flat image has none.
-    if fuse || found.iter().all(|layer| layer.flat) {
-        return Ok(found
-            .into_iter()
-            .map(|layer| Dressed { above: None, layer: layer.fd, below: None })
-            .collect());
-    }
-    let xattrs = if host.rootless() { Xattrs::User } else { Xattrs::Trusted };
-    let names: Vec<String> = found.iter().map(|l| l.shown.display().to_string()).collect();
-    let sources: Vec<Source<'_>> = found
+    let xattrs = if host.rootless() {
+        Xattrs::User
+    } else {
+        Xattrs::Trusted
+    };
+    let names: Vec<String> = marked
+        .iter()
+        .map(|l| l.shown.display().to_string())
+        .collect();
+    let sources: Vec<Source<'_>> = marked
         .iter()
         .zip(&names)
         .map(|(layer, name)| Source {
@@ -287,15 +338,35 @@ fn dress(
             markers: layer.markers.as_ref(),
         })
         .collect();
-    let trees = whiteout::prepare(cache, &sources, xattrs, config.timeout)?;
+    let mut trees = match sources.is_empty() {
+        true => Vec::new(),
+        false => whiteout::prepare(cache, &sources, xattrs, config.timeout)?.trees,
+    }
+    .into_iter();
     drop(sources);
     Ok(found
         .into_iter()
-        .zip(trees)
-        .map(|(layer, trees)| Dressed {
-            above: trees.above,
-            layer: layer.fd,
-            below: trees.below,
+        .map(|found| {
+            found
+                .into_iter()
+                .map(|layer| match layer.flat || fuse {
+                    true => Dressed {
+                        above: None,
+                        layer: layer.fd,
+                        below: None,
+                        bottom: false,
+                    },
+                    false => {
+                        let trees = trees.next().unwrap_or_default();
+                        Dressed {
+                            above: trees.above,
+                            layer: layer.fd,
+                            below: trees.below,
+                            bottom: trees.bottom,
+                        }
+                    }
+                })
+                .collect()
         })
         .collect())
 }
@@ -376,12 +447,20 @@ fn replace(
     attributes: MountAttrFlags,
 ) -> Result<()> {
     let root = wanted.root;
-    let home = root.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let home = root
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("/"));
     let open = |path: &Option<PathBuf>| {
-        path.as_ref().map(|path| open_dir(&home.join(path))).transpose()
+        path.as_ref()
+            .map(|path| open_dir(&home.join(path)))
+            .transpose()
     };
     let (upper, work) = (open(&engine.upper)?, open(&engine.work)?);
-    let pair = upper.as_ref().zip(work.as_ref()).map(|(u, w)| (u.as_fd(), w.as_fd()));
+    let pair = upper
+        .as_ref()
+        .zip(work.as_ref())
+        .map(|(u, w)| (u.as_fd(), w.as_fd()));
 
     let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect());
     let bottom = mount_bottom(&bottom, host)?;
@@ -404,7 +483,9 @@ fn replace(
         let err = Error::caused(format!("cannot stack the root {}", root.display()), err);
         return Err(match again {
             Ok(()) => err,
-            Err(lost) => err.hint(format!("and the engine's own mount could not be put back: {lost}")),
+            Err(lost) => err.hint(format!(
+                "and the engine's own mount could not be put back: {lost}"
+            )),
         });
     }
     Ok(())
@@ -418,7 +499,11 @@ fn mount_bottom(
     if bottom.is_empty() {
         return Ok(None);
     }
-    let options = if host.in_user_namespace { vec![("userxattr".into(), None)] } else { Vec::new() };
+    let options = if host.in_user_namespace {
+        vec![("userxattr".into(), None)]
+    } else {
+        Vec::new()
+    };
     overlay::Overlay {
         lowers: bottom.iter().map(|entry| *entry.dir()).collect(),
         upper: None,
@@ -439,14 +524,25 @@ fn restore(
     work: Option<&OwnedFd>,
 ) -> Result<()> {
     forget_volatile(work)?;
-    let home = root.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    let lowers =
-        engine.lowers.iter().map(|path| open_dir(&home.join(path))).collect::<Result<Vec<_>>>()?;
+    let home = root
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("/"));
+    let lowers = engine
+        .lowers
+        .iter()
+        .map(|path| open_dir(&home.join(path)))
+        .collect::<Result<Vec<_>>>()?;
     let flags = Engine::Overlay(mount.clone(), engine.clone());
     let old = overlay::Overlay {
         lowers: lowers.iter().map(AsFd::as_fd).collect(),
         upper: pair,
-        options: engine.others.iter().filter(|(key, _)| !is_label(key)).cloned().collect(),
+        options: engine
+            .others
+            .iter()
+            .filter(|(key, _)| !is_label(key))
+            .cloned()
+            .collect(),
         attributes: attributes(&flags, &[])?,
         source: mount.source.clone(),
     };
@@ -476,13 +572,18 @@ fn put_over(
     attributes: MountAttrFlags,
 ) -> Result<Mounted> {
     let base = wanted.state_dir.join("scratch");
-    let make = |path: &Path| {
-        std::fs::create_dir(path).doing(|| format!("cannot make {}", path.display()))
-    };
+    let make =
+        |path: &Path| std::fs::create_dir(path).doing(|| format!("cannot make {}", path.display()));
     make(&base)?;
     if config.scratch == Scratch::Tmpfs {
-        rustix::mount::mount("cvmfs-run", &base, "tmpfs", rustix::mount::MountFlags::empty(), None)
-            .doing(|| format!("cannot mount a tmpfs at {}", base.display()))?;
+        rustix::mount::mount(
+            "cvmfs-run",
+            &base,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            None,
+        )
+        .doing(|| format!("cannot mount a tmpfs at {}", base.display()))?;
     }
     let (upper, work) = (base.join("upper"), base.join("work"));
     make(&upper)?;
@@ -498,7 +599,11 @@ fn put_over(
     let mut lowers: Vec<_> = top.iter().map(|entry| *entry.dir()).collect();
     lowers.extend(bottom.as_ref().map(AsFd::as_fd));
     let (upper, work) = (open_dir(&upper)?, open_dir(&work)?);
-    let options = if host.in_user_namespace { vec![("userxattr".into(), None)] } else { Vec::new() };
+    let options = if host.in_user_namespace {
+        vec![("userxattr".into(), None)]
+    } else {
+        Vec::new()
+    };
     let new = overlay::Overlay {
         lowers,
         upper: Some((upper.as_fd(), work.as_fd())),
@@ -506,20 +611,29 @@ fn put_over(
         attributes,
         source: overlay::SOURCE.into(),
     };
-    let mounted = new.mount().and_then(|mounted| overlay::attach(mounted.as_fd(), wanted.root));
+    let mounted = new
+        .mount()
+        .and_then(|mounted| overlay::attach(mounted.as_fd(), wanted.root));
     match mounted {
-        Ok(()) => Ok(Mounted::Over { target: wanted.root.to_owned() }),
+        Ok(()) => Ok(Mounted::Over {
+            target: wanted.root.to_owned(),
+        }),
         Err(err) => {
             drop((upper, work));
             let _ = remove_scratch(wanted.state_dir);
-            Err(Error::caused(format!("cannot stack the root {}", wanted.root.display()), err))
+            Err(Error::caused(
+                format!("cannot stack the root {}", wanted.root.display()),
+                err,
+            ))
         }
     }
 }
 
 /// Takes away what was mounted for a container, at its `delete`.
 pub fn undo(mounted: &Mounted, state_dir: &Path) -> Result<()> {
-    let Mounted::Over { target } = mounted else { return Ok(()) };
+    let Mounted::Over { target } = mounted else {
+        return Ok(());
+    };
     let mountinfo = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
     // Only what is ours: somebody may have unmounted it already.
     if mountinfo::at(&mountinfo, target).is_some_and(|mount| mount.source == overlay::SOURCE) {
@@ -532,9 +646,10 @@ fn remove_scratch(state_dir: &Path) -> Result<()> {
     let base = state_dir.join("scratch");
     let _ = rustix::mount::unmount(&base, rustix::mount::UnmountFlags::DETACH);
     match std::fs::remove_dir_all(&base) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::caused(format!("cannot remove {}", base.display()), err))
-        }
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Error::caused(
+            format!("cannot remove {}", base.display()),
+            err,
+        )),
         _ => Ok(()),
     }
 }

@@ -58,7 +58,10 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|field| *field == b"-")?;
     let text = |field: &[u8]| unescape(field).to_string_lossy().into_owned();
     let list = |field: &[u8]| {
-        field.split(|b| *b == b',').map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+        field
+            .split(|b| *b == b',')
+            .map(|s| String::from_utf8_lossy(s).into_owned())
+            .collect()
     };
     Some(Mount {
         root: unescape(fields.get(3)?).into(),
@@ -108,7 +111,10 @@ pub fn split_lowers(list: &[u8]) -> Vec<PathBuf> {
     let mut bytes = list.iter();
     while let Some(b) = bytes.next() {
         match b {
-            b'\\' => lowers.last_mut().into_iter().for_each(|l| l.extend(bytes.clone().next())),
+            b'\\' => lowers
+                .last_mut()
+                .into_iter()
+                .for_each(|l| l.extend(bytes.clone().next())),
             b':' => {
                 lowers.push(Vec::new());
                 continue;
@@ -120,7 +126,10 @@ pub fn split_lowers(list: &[u8]) -> Vec<PathBuf> {
         }
     }
     lowers.retain(|lower| !lower.is_empty());
-    lowers.into_iter().map(|lower| OsString::from_vec(lower).into()).collect()
+    lowers
+        .into_iter()
+        .map(|lower| OsString::from_vec(lower).into())
+        .collect()
 }
 
 /// Undoes the octal escapes with which the kernel shows blanks, commas and backslashes.
@@ -167,20 +176,28 @@ mod tests {
         assert_eq!(mount.flags, ["rw", "nosuid", "nodev"]);
         assert_eq!(at(INFO.as_bytes(), Path::new("/var/lib")), None);
         let overlay = mount.overlay();
-        assert_eq!(overlay.lowers, [PathBuf::from("/proc/self/fd/5"), "/a:b".into()]);
+        assert_eq!(
+            overlay.lowers,
+            [PathBuf::from("/proc/self/fd/5"), "/a:b".into()]
+        );
         assert_eq!(overlay.upper, None);
         assert_eq!(overlay.others, [("userxattr".to_owned(), None)]);
     }
 
     #[test]
     fn escapes_are_undone_in_their_order() {
-        let overlay = at(INFO.as_bytes(), Path::new("/var/lib/a b")).unwrap().overlay();
+        let overlay = at(INFO.as_bytes(), Path::new("/var/lib/a b"))
+            .unwrap()
+            .overlay();
         assert_eq!(overlay.lowers, [PathBuf::from("l/AA"), "l/B:B".into()]);
         assert_eq!(overlay.upper, Some("/u,p".into()));
         assert_eq!(overlay.work, Some("/w".into()));
         assert_eq!(
             overlay.others,
-            [("metacopy".to_owned(), Some("on".to_owned())), ("volatile".to_owned(), None)]
+            [
+                ("metacopy".to_owned(), Some("on".to_owned())),
+                ("volatile".to_owned(), None)
+            ]
         );
     }
 

@@ -46,7 +46,11 @@ impl Overlay<'_> {
                 // Either the kernel is older than `lowerdir+`, or the options are wrong: then the
                 // second attempt says so again.
                 self.mount_by_list().map_err(|again| {
-                    if again.errno() == Some(libc::E2BIG) { again } else { err }
+                    if again.errno() == Some(libc::E2BIG) {
+                        again
+                    } else {
+                        err
+                    }
                 })
             }
             result => result,
@@ -70,8 +74,11 @@ impl Overlay<'_> {
     fn mount_by_list(&self) -> Result<OwnedFd> {
         let context = Fs::open()?;
         context.set("source", &self.source)?;
-        let lowers: Vec<String> =
-            self.lowers.iter().map(|lower| fd_path(*lower).display().to_string()).collect();
+        let lowers: Vec<String> = self
+            .lowers
+            .iter()
+            .map(|lower| fd_path(*lower).display().to_string())
+            .collect();
         let list = lowers.join(":");
         // fsconfig(2) takes strings of 255 bytes and the option is one; mount(2) takes a page.
         if list.len() > 255 {
@@ -142,8 +149,12 @@ impl Fs {
 
     fn set(&self, key: &str, value: impl AsRef<Path>) -> Result<()> {
         let value = value.as_ref();
-        rustix::mount::fsconfig_set_string(self.fd.as_fd(), key, value)
-            .map_err(|errno| self.explain(format!("overlayfs refuses {key}={}", value.display()), errno))
+        rustix::mount::fsconfig_set_string(self.fd.as_fd(), key, value).map_err(|errno| {
+            self.explain(
+                format!("overlayfs refuses {key}={}", value.display()),
+                errno,
+            )
+        })
     }
 
     fn set_all(&self, options: &[(String, Option<String>)]) -> Result<()> {
@@ -173,7 +184,11 @@ impl Fs {
             let line = line.trim().trim_start_matches(['e', 'w', 'i']).trim_start();
             words.push(line.to_owned());
         }
-        let what = if words.is_empty() { what } else { format!("{what} ({})", words.join("; ")) };
+        let what = if words.is_empty() {
+            what
+        } else {
+            format!("{what} ({})", words.join("; "))
+        };
         Error::caused(what, std::io::Error::from(errno))
     }
 }
@@ -206,7 +221,8 @@ pub fn detach(target: &Path) -> Result<()> {
     let doing = || format!("cannot unmount {}", target.display());
     match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
         Err(Errno::BUSY) => {
-            rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH).doing(doing)
+            rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+                .doing(doing)
         }
         result => result.doing(doing),
     }

@@ -60,6 +60,8 @@ pub struct Dressed<D> {
     pub layer: D,
     /// Goes below: its whiteouts.
     pub below: Option<D>,
+    /// Its root is opaque: what lies beneath it is not stacked at all.
+    pub bottom: bool,
 }
 
 /// The layers of one request, bottom first, and where they go.
@@ -88,18 +90,32 @@ pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, empty: Option<D>) -> Vec<En
             .filter_map(Option::take)
             .collect();
         // The mask hides what the lower itself carries, so it lies above it.
-        entries.extend(here.iter_mut().filter_map(|part| part.mask.take()).map(Entry::Mask));
+        entries.extend(
+            here.iter_mut()
+                .filter_map(|part| part.mask.take())
+                .map(Entry::Mask),
+        );
         entries.extend(lower.map(|(_, dir)| Entry::Lower(dir)));
-        for layer in here.into_iter().flat_map(|part| part.layers.into_iter().rev()) {
+        for layer in here
+            .into_iter()
+            .flat_map(|part| part.layers.into_iter().rev())
+        {
             entries.extend(layer.above.map(Entry::Mask));
             entries.push(Entry::Layer(layer.layer));
             entries.extend(layer.below.map(Entry::Whiteouts));
+            if layer.bottom {
+                return true;
+            }
         }
+        false
     };
-    for (index, lower) in lowers.into_iter().enumerate() {
-        place(&mut entries, Some((index, lower)));
+    let ended = lowers
+        .into_iter()
+        .enumerate()
+        .any(|(index, lower)| place(&mut entries, Some((index, lower))));
+    if !ended {
+        place(&mut entries, None);
     }
-    place(&mut entries, None);
     // Whiteouts at the very bottom have nothing to hide.
     while matches!(entries.last(), Some(Entry::Whiteouts(_))) {
         entries.pop();
@@ -124,7 +140,12 @@ mod tests {
     use super::*;
 
     fn dressed(name: &'static str) -> Dressed<&'static str> {
-        Dressed { above: None, layer: name, below: None }
+        Dressed {
+            above: None,
+            layer: name,
+            below: None,
+            bottom: false,
+        }
     }
 
     #[test]
@@ -134,7 +155,12 @@ mod tests {
             mask: Some("mask"),
             layers: vec![
                 dressed("l1"),
-                Dressed { above: Some("a2"), layer: "l2", below: Some("w2") },
+                Dressed {
+                    above: Some("a2"),
+                    layer: "l2",
+                    below: Some("w2"),
+                    bottom: false,
+                },
             ],
         };
         let stack = stack(vec!["derived", "thin", "base"], vec![part], None);
@@ -156,14 +182,29 @@ mod tests {
 
     #[test]
     fn an_annotations_layers_lie_beneath_everything() {
-        let bottom = Dressed { above: None, layer: "l1", below: Some("w1") };
-        let part = Part { beneath: None, mask: None, layers: vec![bottom, dressed("l2")] };
+        let bottom = Dressed {
+            above: None,
+            layer: "l1",
+            below: Some("w1"),
+            bottom: false,
+        };
+        let part = Part {
+            beneath: None,
+            mask: None,
+            layers: vec![bottom, dressed("l2")],
+        };
         let stack = stack(vec!["a", "b"], vec![part], Some("empty"));
         use Entry::*;
         // The lowest layer's whiteouts hide nothing and are left out.
         assert_eq!(
             stack,
-            [Lower("a"), Lower("b"), Layer("l2"), Layer("l1"), Empty("empty")]
+            [
+                Lower("a"),
+                Lower("b"),
+                Layer("l2"),
+                Layer("l1"),
+                Empty("empty")
+            ]
         );
     }
 
