@@ -554,13 +554,21 @@ fn restore(
 /// was unmounted in good order a moment ago.
 fn forget_volatile(work: Option<&OwnedFd>) -> Result<()> {
     let Some(work) = work else { return Ok(()) };
-    match rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR) {
-        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(()),
-        Err(err) => Err(Error::caused(
-            "cannot remove work/incompat/volatile of the engine's overlay",
-            std::io::Error::from(err),
-        )),
+    for (name, flags) in [
+        ("work/incompat/volatile/dirty", AtFlags::empty()),
+        ("work/incompat/volatile", AtFlags::REMOVEDIR),
+    ] {
+        match rustix::fs::unlinkat(work, name, flags) {
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+            Err(err) => {
+                return Err(Error::caused(
+                    format!("cannot remove {name} of the engine's overlay"),
+                    std::io::Error::from(err),
+                ));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Mounts the stack over a root that is no overlay, with an upper of its own.
