@@ -60,8 +60,11 @@ fn explain(what: &str, err: ProcessError) -> Error {
         }
     };
     // What the executor refuses is said whole already, in runc's words.
+    if let Some(at) = text.find(executor::PREFIX) {
+        return Error::new(format!("{what}: {}", one_line(&text[at..])));
+    }
     let text = match log::diary().into_iter().next() {
-        Some(cause) if !text.starts_with(executor::PREFIX) && !text.contains(&cause) => {
+        Some(cause) if !text.contains(&cause) => {
             format!("{text}: {cause}")
         }
         _ => text,

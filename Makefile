@@ -1,0 +1,27 @@
+# The list of commands. `make demo` and `make test` do all the set-up they need.
+
+TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
+	aardvark-dns conmon catatonit busybox-static umoci strace iproute2 jq util-linux \
+	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc
+
+.PHONY: build tools test lint demo bench clean
+
+build:
+	cargo build --release --locked
+
+# What the build and the tests need of Debian.
+tools:
+	@tests/install-tools $(TOOLS)
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features lab -- -D warnings
+
+test: tools build
+	cargo build --release --locked --manifest-path tests/client/Cargo.toml
+	cargo test --locked
+	tests/lab cargo test --locked --features lab --tests -- --test-threads=2
+
+clean:
+	cargo clean
+	cargo clean --manifest-path tests/client/Cargo.toml

@@ -1,0 +1,126 @@
+//! What the tests in the laboratory share: podman with one runtime or the other, and what it said.
+#![allow(dead_code, reason = "each test binary uses its own part of it")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The directory of the laboratory that `tests/lab` made.
+pub fn lab() -> PathBuf {
+    match std::env::var_os("LAB") {
+        Some(dir) => dir.into(),
+        None => panic!("these tests need a laboratory: run `make test`, or tests/lab COMMAND"),
+    }
+}
+
+/// A name that no other test has.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!(
+        "{stem}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// Fails the test unless the command succeeded; gives its output without the last newline.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "out: {}\nerr: {}", self.out, self.err);
+        self.out.trim_end().to_owned()
+    }
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Said {
+    let output = command.stdin(Stdio::null()).output();
+    Said::of(output.unwrap_or_else(|err| panic!("cannot start {command:?}: {err}")))
+}
+
+/// podman of the laboratory, with its stores and one runtime.
+#[derive(Clone, Debug)]
+pub struct Podman {
+    /// `cvmfs-run`, `runc` or `crun`.
+    pub runtime: &'static str,
+}
+
+/// podman with this project's runtime.
+pub const CVMFS_RUN: Podman = Podman {
+    runtime: "cvmfs-run",
+};
+/// podman with runc, for comparison.
+pub const RUNC: Podman = Podman { runtime: "runc" };
+
+impl Podman {
+    /// The command `podman --runtime … arguments`.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let lab = lab();
+        let mut command = Command::new("podman");
+        command
+            .env("CONTAINERS_CONF", lab.join("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", lab.join("storage.conf"))
+            .args(["--runtime", self.runtime])
+            .args(arguments);
+        command
+    }
+
+    /// Runs podman to its end.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs podman, which must succeed; gives its output.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).ok()
+    }
+}
+
+/// Removes a container when it goes out of scope, whatever the test came to.
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    podman: Podman,
+}
+
+impl Container {
+    /// A name for a container of this podman's.
+    pub fn new(podman: &Podman, stem: &str) -> Self {
+        Self {
+            name: unique(stem),
+            podman: podman.clone(),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self
+            .podman
+            .command(&["rm", "-f", "-t", "0", &self.name])
+            .output();
+    }
+}
