@@ -12,7 +12,7 @@ use super::beneath::{Dir, is_absent, os};
 use super::config::Config;
 use super::digest::Digest;
 use super::layer::{self, Entry};
-use super::layout::{Layout, REF_NAME};
+use super::layout::{IMAGE_NAME, Layout, REF_NAME};
 use super::manifest::Manifest;
 use super::merge::{Node, Tree};
 use super::name::{Name, is_tag};
@@ -23,9 +23,6 @@ use super::scan::{self, Kind, Scan};
 use super::skeleton::Image;
 use crate::error::{Context, Error, Result};
 use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
-
-/// The annotation by which containerd and podman name an image that they load from a layout.
-const IMAGE_NAME: &str = "io.containerd.image.name";
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -42,8 +39,8 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 EXAMPLES
   A thin image of an image on unpacked.cern.ch, pulled into podman and run:
     cvmfs-image thin docker.io/library/fedora:latest --repository unpacked.cern.ch --output fedora
-    podman pull oci:fedora:latest
-    podman --runtime cvmfs-run run --rm docker.io/library/fedora:latest cat /etc/os-release
+    podman tag $(podman pull -q oci:fedora:latest) fedora-thin
+    podman --runtime cvmfs-run run --rm fedora-thin cat /etc/os-release
 
   Several in one layout; docker.io may be left out, and registry.hub.docker.com is the same place:
     cvmfs-image thin science/python:3.11 --output layout
@@ -127,10 +124,9 @@ impl Thin {
 
         Ok(Report {
             done: format!(
-                "{name}: {} layers, {} entries in a thin layer of {} bytes; \
-                 podman pull oci:{}:{tag}",
-                source.layers.len(),
-                made.entries,
+                "{name}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
+                count(source.layers.len(), "layer", "layers"),
+                count(made.entries, "entry", "entries"),
                 made.size,
                 self.output.display()
             ),
@@ -241,7 +237,7 @@ impl<'a> Source<'a> {
                 "layer {digest} of {name} is not in {}",
                 places(repositories)
             ))
-            .hint("it may not be published yet, or be in a repository to name with --repository"))
+            .hint("perhaps it is not published yet, or lies in a repository to name with --repository"))
         })?;
         let flat = match home.flat(&manifest.config) {
             Err(err) if is_absent(&err) => None,
@@ -404,12 +400,175 @@ impl<'a> Source<'a> {
     }
 }
 
+fn count(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
 fn note(unreadable: &BTreeSet<Vec<u8>>) -> Option<String> {
     let first = unreadable.first()?;
     Some(format!(
-        "{} directories cannot be read by this user (the first: /{}); the thin image has them \
-         without the directories in them. Run this as root to have all",
-        unreadable.len(),
+        "{} cannot be read by this user (the first: /{}): the thin image lacks the directories in \
+         what it could not read; run this as root to have all",
+        count(unreadable.len(), "directory", "directories"),
         os(first).display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::layout::read_index;
+    use crate::image::manifest::{self, Blob};
+    use crate::image::repository::{config_path, layer_path};
+    use std::path::Path;
+
+    const NAME: &str = "registry.hub.docker.com/library/demo:1";
+
+    /// A repository `repo.example.org` with one image of two layers; returns its configuration.
+    fn repository(root: &Path) -> Digest {
+        let at = root.join("repo.example.org");
+        let write = |path: String, text: &str| {
+            let path = at.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let layers = [Digest::of(b"blob 1"), Digest::of(b"blob 2")];
+        for (layer, path) in [(0, "etc/passwd"), (0, "opt/old/x"), (1, "opt/.wh.old")] {
+            write(format!("{}/{path}", layer_path(&layers[layer])), "");
+        }
+        let ids = [
+            Digest::of(b"tar 1").to_string(),
+            Digest::of(b"tar 2").to_string(),
+        ];
+        let config = json!({
+            "architecture": "amd64",
+            "config": {"Cmd": ["sh"], "Healthcheck": {"Test": ["NONE"]}},
+            "rootfs": {"type": "layers", "diff_ids": ids},
+        });
+        let digest = Digest::of(config.to_string().as_bytes());
+        write(config_path(&digest), &config.to_string());
+        fs::create_dir_all(at.join(".flat").join(digest.spread()).join("etc")).unwrap();
+        let blob = |digest| Blob {
+            media_type: "",
+            size: 1,
+            digest,
+        };
+        let manifest = manifest::write("", &blob(&digest), &[blob(&layers[0]), blob(&layers[1])]);
+        write(format!(".metadata/{NAME}/manifest.json"), &manifest);
+        digest
+    }
+
+    fn thin(root: &Path, name: &str, output: &str) -> Result<Report> {
+        let thin = Thin {
+            name: name.to_owned(),
+            output: root.join(output),
+            repositories: Vec::new(),
+            cvmfs_root: root.to_owned(),
+            tag: None,
+            config: None,
+        };
+        thin.exec()
+    }
+
+    fn json_blob(layout: &Path, blob: &Value) -> Value {
+        let digest = Digest::parse(blob["digest"].as_str().unwrap()).unwrap();
+        let bytes = fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
+        assert_eq!(Digest::of(&bytes), digest);
+        assert_eq!(blob["size"], bytes.len());
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_thin_image_names_its_layers_and_is_the_same_each_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let config_digest = repository(temp.path());
+        thin(temp.path(), "docker.io/library/demo:1", "one").unwrap();
+        thin(temp.path(), "demo:1", "two").unwrap();
+        let index = read_index(&temp.path().join("one")).unwrap();
+        assert_eq!(read_index(&temp.path().join("two")).unwrap(), index);
+        let entry = &index["manifests"][0];
+        assert_eq!(entry["annotations"][REF_NAME], "1");
+        let manifest = json_blob(&temp.path().join("one"), entry);
+        let layers = [
+            Digest::of(b"blob 1").to_string(),
+            Digest::of(b"blob 2").to_string(),
+        ];
+        assert_eq!(
+            manifest["annotations"],
+            json!({
+                "run.cvmfs.layers": layers.join(","),
+                "run.cvmfs.repository": "repo.example.org",
+                "run.cvmfs.flat": config_digest.to_string(),
+                "org.opencontainers.image.base.name": "docker.io/library/demo:1",
+            })
+        );
+        let config = json_blob(&temp.path().join("one"), &manifest["config"]);
+        let expected = json!({"Cmd": ["sh"], "Healthcheck": {"Test": ["NONE"]}});
+        assert_eq!(config["config"], expected);
+
+        let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+        let path = temp.path().join("one/blobs/sha256").join(&digest[7..]);
+        let gzip = flate2::read::GzDecoder::new(fs::File::open(path).unwrap());
+        let mut hashing = crate::image::digest::Hashing::new(gzip);
+        let mut archive = tar::Archive::new(&mut hashing);
+        let mut paths = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            if path == descriptor::PATH {
+                let text = std::io::read_to_string(entry).unwrap();
+                let descriptor = descriptor::parse(&text).unwrap();
+                assert_eq!(descriptor.repositories, ["repo.example.org"]);
+                assert_eq!(descriptor.layers[1].layer, layers[1]);
+                assert_eq!(
+                    descriptor.layers[1].diff_id,
+                    Some(Digest::of(b"tar 2").to_string())
+                );
+                let markers = descriptor.layers[1].markers.as_ref().unwrap();
+                assert_eq!(markers.whiteouts, ["opt/old"]);
+            }
+            paths.push(path);
+        }
+        assert_eq!(
+            paths,
+            [
+                "./",
+                ".cvmfs-run/",
+                descriptor::PATH,
+                "etc/",
+                "etc/passwd",
+                "opt/"
+            ]
+        );
+        std::io::copy(&mut hashing, &mut std::io::sink()).unwrap();
+        assert_eq!(
+            config["rootfs"]["diff_ids"],
+            json!([hashing.digest().to_string()])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_made_thin_is_refused_with_a_reason_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = repository(temp.path());
+        let at = temp.path().join("repo.example.org");
+        let refused = |name: &str, why: &str| {
+            let err = thin(temp.path(), name, "out").unwrap_err().to_string();
+            assert!(err.contains(why), "{err}");
+            let left = fs::read_dir(temp.path()).unwrap().count();
+            assert_eq!(left, 1, "only the repository is there");
+        };
+        refused("demo:2", "it has docker.io/library/demo:1");
+        let layer = at.join(layer_path(&Digest::of(b"blob 2")));
+        let descriptor = layer.join(descriptor::PATH);
+        fs::create_dir_all(descriptor.parent().unwrap()).unwrap();
+        fs::write(&descriptor, "").unwrap();
+        refused("demo:1", "itself a thin image");
+        fs::remove_dir_all(&layer).unwrap();
+        refused("demo:1", "not published yet");
+        fs::write(at.join(config_path(&config)), "{}").unwrap();
+        refused("demo:1", "has digest");
+        fs::remove_file(at.join(config_path(&config))).unwrap();
+        refused("demo:1", "add --config");
+    }
 }

@@ -35,7 +35,7 @@ EXAMPLES
     podman save --format oci-dir --output busybox docker.io/library/busybox
     cvmfs-image unpack busybox /srv/layers --name docker.io/library/demo:latest
     cvmfs-image thin demo --repository /srv/layers --output demo
-    podman pull oci:demo:latest
+    podman --runtime cvmfs-run run --rm $(podman pull -q oci:demo:latest) ls /
 
   One image of a layout that holds several:
     cvmfs-image unpack images:python-3.11 /srv/layers --name science/python:3.11")]
