@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 /// The annotation that names an image in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The annotation by which containerd, and podman since version 5, name an image of a layout.
+/// The annotation that tells the whole name of an image; containerd imports it under that.
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// The largest index that is read, in bytes.

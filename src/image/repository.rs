@@ -199,6 +199,15 @@ impl Repository {
     }
 }
 
+/// How to call several repositories in messages.
+pub fn places(repositories: &[Repository]) -> String {
+    let places: Vec<_> = repositories
+        .iter()
+        .map(|r| r.shown().display().to_string())
+        .collect();
+    places.join(", ")
+}
+
 /// Where a layer lies in a repository.
 pub fn layer_path(digest: &Digest) -> String {
     format!(".layers/{}/layerfs", digest.spread())

@@ -1,28 +1,19 @@
 //! `cvmfs-image thin`: from an image in a repository to a thin image that names its layers.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufWriter;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Report;
-use super::beneath::{Dir, is_absent, os};
 use super::config::Config;
 use super::digest::Digest;
-use super::layer::{self, Entry};
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
 use super::manifest::Manifest;
-use super::merge::{Node, Tree};
-use super::name::{Name, is_tag};
-use super::owners::{self, Owner, Shown};
-use super::parallel;
-use super::repository::{Repository, verify_config};
-use super::scan::{self, Kind, Scan};
-use super::skeleton::Image;
+use super::name::{Name, is_ref_name};
+use super::repository::{Repository, places, verify_config};
+use super::source::Source;
 use crate::error::{Context, Error, Result};
-use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -74,7 +65,8 @@ pub struct Thin {
     #[arg(long, value_name = "DIR", default_value = "/cvmfs")]
     cvmfs_root: PathBuf,
 
-    /// What the layout calls the image [default: the image's own tag]
+    /// What the layout calls the image, and newer podmans then call it, too [default: the image's
+    /// own tag]
     #[arg(short, long, value_name = "TAG")]
     tag: Option<String>,
 
@@ -88,8 +80,11 @@ impl Thin {
     pub fn exec(&self) -> Result<Report> {
         let name = Name::parse(&self.name)?;
         let tag = self.tag.as_deref().unwrap_or(name.tag());
-        if !is_tag(tag) {
-            return Err(Error::new(format!("`{tag}` is not a tag")));
+        if !is_ref_name(tag) {
+            return Err(Error::new(format!(
+                "`{tag}` cannot be the name of an image in a layout"
+            ))
+            .hint("write a tag, or a name such as localhost/thin/busybox:1.35"));
         }
         let repositories = match self.repositories.is_empty() {
             true => Repository::discover(&self.cvmfs_root)?,
@@ -107,13 +102,13 @@ impl Thin {
         let source = Source::open(&repositories, home, &name, manifest)?;
 
         let made = source.make(&config, &mut layout)?;
-        let thin = config.thin(&made.diff_id, &name.to_string());
+        let thin = config.thin(&made.layer.diff_id, &name.to_string());
         let config_digest = layout.blob(thin.as_bytes())?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": blob(CONFIG_TYPE, &config_digest, thin.len() as u64),
-            "layers": [blob(LAYER_TYPE, &made.digest, made.size)],
+            "layers": [blob(LAYER_TYPE, &made.layer.digest, made.layer.size)],
             "annotations": source.annotations(),
         })
         .to_string();
@@ -125,9 +120,9 @@ impl Thin {
         Ok(Report {
             done: format!(
                 "{name}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
-                count(source.layers.len(), "layer", "layers"),
+                count(source.layer_names().len(), "layer", "layers"),
                 count(made.entries, "entry", "entries"),
-                made.size,
+                made.layer.size,
                 self.output.display()
             ),
             notes: made.notes,
@@ -179,239 +174,12 @@ fn find<'a>(repositories: &'a [Repository], name: &Name) -> Result<(&'a Reposito
     })
 }
 
-fn places(repositories: &[Repository]) -> String {
-    let places: Vec<_> = repositories
-        .iter()
-        .map(|r| r.shown().display().to_string())
-        .collect();
-    places.join(", ")
-}
-
-fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
-    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
-}
-
-/// The image as it lies in the repositories.
-struct Source<'a> {
-    name: &'a Name,
-    manifest: Manifest,
-    layers: Vec<(&'a Repository, Dir)>,
-    flat: Option<(String, Dir)>,
-}
-
-/// A thin layer that was written.
-struct Made {
-    digest: Digest,
-    diff_id: Digest,
-    size: u64,
-    entries: usize,
-    notes: Vec<String>,
-}
-
-impl<'a> Source<'a> {
-    fn open(
-        repositories: &'a [Repository],
-        home: &'a Repository,
-        name: &'a Name,
-        manifest: Manifest,
-    ) -> Result<Self> {
-        // Each layer is a catalog of its own that is fetched when its root is first touched.
-        let layers = parallel::each(manifest.layers.len(), |n| {
-            let digest = &manifest.layers[n];
-            let order = std::iter::once(home).chain(repositories);
-            for repository in order {
-                match repository.layer(digest) {
-                    Err(err) if is_absent(&err) => {}
-                    opened => {
-                        let opened = opened.doing(|| {
-                            format!(
-                                "cannot open layer {digest} in {}",
-                                repository.shown().display()
-                            )
-                        })?;
-                        return Ok((repository, opened));
-                    }
-                }
-            }
-            Err(Error::new(format!(
-                "layer {digest} of {name} is not in {}",
-                places(repositories)
-            ))
-            .hint("perhaps it is not published yet, or lies in a repository to name with --repository"))
-        })?;
-        let flat = match home.flat(&manifest.config) {
-            Err(err) if is_absent(&err) => None,
-            opened => {
-                let doing = || format!("cannot open the flat image of {name}");
-                Some((home.flat_name(&manifest.config), opened.doing(doing)?))
-            }
-        };
-        Ok(Self {
-            name,
-            manifest,
-            layers,
-            flat,
-        })
-    }
-
-    /// The layers' names, bottom first.
-    fn layer_names(&self) -> Vec<String> {
-        let names = self.layers.iter().zip(&self.manifest.layers);
-        names
-            .map(|((repository, _), digest)| repository.layer_name(digest))
-            .collect()
-    }
-
-    /// The repositories in which digests are looked up.
-    fn repository_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for name in self
-            .layers
-            .iter()
-            .filter_map(|(repository, _)| repository.name())
-        {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        }
-        names
-    }
-
-    fn annotations(&self) -> Value {
-        let mut all = Map::new();
-        let mut add = |key: &str, value: String| {
-            if !value.is_empty() {
-                all.insert(key.to_owned(), Value::String(value));
-            }
-        };
-        add("run.cvmfs.layers", self.layer_names().join(","));
-        add("run.cvmfs.repository", self.repository_names().join(","));
-        add(
-            "run.cvmfs.flat",
-            self.flat
-                .as_ref()
-                .map(|(name, _)| name.clone())
-                .unwrap_or_default(),
-        );
-        // The base's digest is not told: DUCC's manifest.json is not the registry's, and the
-        // digest of the true one is not known.
-        add("org.opencontainers.image.base.name", self.name.to_string());
-        Value::Object(all)
-    }
-
-    fn descriptor(&self, config: &Config, scans: &[Scan]) -> Result<String> {
-        let layers = self
-            .layer_names()
-            .into_iter()
-            .zip(&config.diff_ids)
-            .zip(scans);
-        let descriptor = Descriptor {
-            version: descriptor::VERSION,
-            origin: Some(Origin {
-                reference: self.name.to_string(),
-                config: Some(self.manifest.config.to_string()),
-            }),
-            repositories: self.repository_names(),
-            layers: layers
-                .map(|((layer, diff_id), scan)| DescribedLayer {
-                    layer,
-                    diff_id: Some(diff_id.to_string()),
-                    markers: scan.markers(),
-                })
-                .collect(),
-            flat: self.flat.as_ref().map(|(name, _)| name.clone()),
-        };
-        let text = serde_json::to_string(&descriptor).doing(|| "cannot write the descriptor")?;
-        match text.len() as u64 <= descriptor::MAX_BYTES {
-            true => Ok(text),
-            false => Err(Error::new(format!(
-                "{} has so many deleted files that its descriptor would be larger than {} bytes",
-                self.name,
-                descriptor::MAX_BYTES
-            ))),
-        }
-    }
-
-    fn make(&self, config: &Config, layout: &mut Layout) -> Result<Made> {
-        let layers: Vec<&Dir> = self.layers.iter().map(|(_, dir)| dir).collect();
-        let scans = parallel::each(layers.len(), |n| scan::scan(layers[n]))?;
-        let tree = Tree::merge(&scans);
-        if tree.get(descriptor::PATH.as_bytes()).is_some() {
-            return Err(Error::new(format!(
-                "{} is itself a thin image, or made from one: it has /{}",
-                self.name,
-                descriptor::PATH
-            ))
-            .hint("make a thin image of the image that it was made from"));
-        }
-        let unreadable: BTreeSet<Vec<u8>> = scans
-            .iter()
-            .flat_map(|scan| scan.unreadable.clone())
-            .collect();
-        let image = Image {
-            layers: &layers,
-            tree: &tree,
-        };
-        let paths = image.skeleton(config, &unreadable)?;
-        let chosen: Vec<(&[u8], &Node)> = paths
-            .iter()
-            .filter_map(|path| Some((path.as_slice(), tree.get(path)?)))
-            .collect();
-        let owners = self.owners(&image, &chosen, &scans)?;
-        let entries: Vec<Entry<'_>> = chosen
-            .iter()
-            .zip(owners)
-            .map(|(&(path, node), owner)| Entry { path, node, owner })
-            .collect();
-        let descriptor = self.descriptor(config, &scans)?;
-        let out = BufWriter::new(layout.scratch()?);
-        let written = layer::write(&image, &entries, &descriptor, out)?;
-        layout.adopt(&written.digest)?;
-        Ok(Made {
-            digest: written.digest,
-            diff_id: written.diff_id,
-            size: written.size,
-            entries: entries.len(),
-            notes: note(&unreadable).into_iter().collect(),
-        })
-    }
-
-    /// The owner of each of the chosen entries.
-    fn owners(
-        &self,
-        image: &Image<'_>,
-        chosen: &[(&[u8], &Node)],
-        scans: &[Scan],
-    ) -> Result<Vec<Owner>> {
-        match (owners::shown(scans), &self.flat) {
-            (Shown::True, _) => chosen
-                .iter()
-                .map(|(path, node)| Ok(image.meta(path, node)?.0.owner))
-                .collect(),
-            (Shown::Repository(owners), Some((_, flat))) => {
-                let entries: Vec<(&[u8], Kind)> = chosen
-                    .iter()
-                    .map(|(path, node)| (*path, node.kind))
-                    .collect();
-                owners::by_flat(flat, &entries, &owners)
-            }
-            (Shown::Repository(_), None) => Ok(vec![owners::ROOT; chosen.len()]),
-        }
-    }
-}
-
 fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-fn note(unreadable: &BTreeSet<Vec<u8>>) -> Option<String> {
-    let first = unreadable.first()?;
-    Some(format!(
-        "{} cannot be read by this user (the first: /{}): the thin image lacks the directories in \
-         what it could not read; run this as root to have all",
-        count(unreadable.len(), "directory", "directories"),
-        os(first).display()
-    ))
+fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 
 #[cfg(test)]
@@ -420,6 +188,7 @@ mod tests {
     use crate::image::layout::read_index;
     use crate::image::manifest::{self, Blob};
     use crate::image::repository::{config_path, layer_path};
+    use crate::request::descriptor;
     use std::path::Path;
 
     const NAME: &str = "registry.hub.docker.com/library/demo:1";

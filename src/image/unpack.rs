@@ -106,7 +106,8 @@ struct Layout {
 
 impl Layout {
     fn find(text: &str) -> Result<Self> {
-        let (path, tag) = match text.rsplit_once(':') {
+        // At the first colon, as podman and skopeo do: the name of an image may have others.
+        let (path, tag) = match text.split_once(':') {
             Some((path, tag)) if !Path::new(text).exists() => (PathBuf::from(path), Some(tag)),
             _ => (PathBuf::from(text), None),
         };
