@@ -88,7 +88,7 @@ impl Unpack {
         put(&path, ducc_manifest(&image)?.as_bytes())?;
         Ok(Report {
             done: format!(
-                "{name}: {} layers in {}; cvmfs-image thin {name} --repository {} --output DIR",
+                "{name}: layers unpacked: {}, in {}; cvmfs-image thin {name} --repository {} --output DIR",
                 image.layers().len(),
                 output.display(),
                 output.display()
