@@ -295,6 +295,8 @@ mod tests {
                 );
                 let markers = descriptor.layers[1].markers.as_ref().unwrap();
                 assert_eq!(markers.whiteouts, ["opt/old"]);
+                // As the runtime takes it.
+                assert_eq!(descriptor.into_request().unwrap().layers.len(), 2);
             }
             paths.push(path);
         }
