@@ -14,6 +14,9 @@ use crate::error::{Context, Error, Result};
 /// The annotation that names an image in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation that tells the whole name of an image; containerd imports it under that.
+pub const IMAGE_NAME: &str = "io.containerd.image.name";
+
 /// The largest index that is read, in bytes.
 pub const MAX_INDEX: u64 = 16 << 20;
 
@@ -89,7 +92,7 @@ impl Layout {
     }
 
     /// Enters the manifest that `descriptor` describes and puts the layout in its place. An image
-    /// of the same name is replaced.
+    /// of the same name is replaced; another that the layout calls the same is not.
     pub fn finish(mut self, descriptor: Value) -> Result<()> {
         let index = self.index.take();
         let old = index.is_some();
@@ -100,16 +103,28 @@ impl Layout {
                 "manifests": [],
             })
         });
-        let name = |entry: &Value| entry["annotations"][REF_NAME].as_str().map(str::to_owned);
         let manifests = index["manifests"].as_array_mut();
         let manifests =
             manifests.ok_or_else(|| Error::new("index.json has no list of manifests"))?;
+        let note = |entry: &Value, key: &str| entry["annotations"][key].as_str().map(str::to_owned);
+        let called = note(&descriptor, REF_NAME);
         match manifests
             .iter_mut()
-            .find(|entry| name(entry) == name(&descriptor))
+            .find(|entry| note(entry, REF_NAME) == called)
         {
-            Some(entry) => *entry = descriptor,
             None => manifests.push(descriptor),
+            Some(entry) if note(entry, IMAGE_NAME) == note(&descriptor, IMAGE_NAME) => {
+                *entry = descriptor;
+            }
+            Some(entry) => {
+                return Err(Error::new(format!(
+                    "{} has another image called {}: {}",
+                    self.output.display(),
+                    called.unwrap_or_default(),
+                    note(entry, IMAGE_NAME).unwrap_or_else(|| entry["digest"].to_string())
+                ))
+                .hint("choose another name with --tag, or another directory"));
+            }
         }
         let doing = || format!("cannot write {}", self.output.display());
         let staged = self.staged();
@@ -201,6 +216,16 @@ mod tests {
         assert_eq!(manifests.len(), 2);
         assert_eq!(manifests[0]["digest"], Digest::of(b"2").to_string());
         assert_eq!(manifests[1]["annotations"][REF_NAME], "b");
+
+        let mut layout = Layout::begin(&output).unwrap();
+        let digest = layout.blob(b"3").unwrap().to_string();
+        let annotations = json!({ REF_NAME: "a", IMAGE_NAME: "other" });
+        let err = layout
+            .finish(json!({"digest": digest, "annotations": annotations}))
+            .unwrap_err();
+        assert!(err.to_string().contains("another image called a"), "{err}");
+        assert_eq!(read_index(&output).unwrap(), index);
+        assert_eq!(names(&output.join(BLOBS)).len(), 2);
     }
 
     #[test]

@@ -5,13 +5,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::digest::Digest;
+use crate::config::MAX_LAYERS;
 use crate::error::{Error, Result};
 
 /// The largest manifest that is read, in bytes; registries take no larger ones.
 pub const MAX_BYTES: u64 = 4 << 20;
-
-/// The most layers an image may have: what an overlay mount takes.
-const MAX_LAYERS: usize = 500;
 
 /// What is used of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +144,7 @@ mod tests {
                 "schema version 1",
             ),
             (text(&good, &[]), "0 layers"),
-            (text(&good, &many), "501 layers"),
+            (text(&good, &many), "layers, and an image has"),
             (text("sha256:../..", &[&good]), "not a digest"),
             (text(&good, &["/etc"]), "not a digest"),
         ] {

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn layers_merge_by_the_rules_of_the_specification() {
-        let table: &[(&str, &[&[&str]], &[&str])] = &[
+        type Row<'a> = (&'a str, &'a [&'a [&'a str]], &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             (
                 "a file is replaced",
                 &[&["a", "b"], &["a"]],

@@ -22,6 +22,7 @@ mod parallel;
 mod repository;
 mod scan;
 mod skeleton;
+mod source;
 pub mod thin;
 pub mod unpack;
 

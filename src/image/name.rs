@@ -137,8 +137,26 @@ fn is_part(text: &str) -> bool {
         })
 }
 
+/// Whether `text` can name an image in an OCI layout: by the image specification, words with a
+/// separator between them, and slashes between such components.
+pub fn is_ref_name(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric();
+    text.len() <= MAX_NAME
+        && text.split('/').all(|part| {
+            let bytes = part.as_bytes();
+            bytes.first().is_some_and(|&b| word(b))
+                && bytes.last().is_some_and(|&b| word(b))
+                && bytes.split(|&b| word(b)).all(|between| {
+                    matches!(
+                        between,
+                        b"" | b"--" | [b'-' | b'.' | b'_' | b':' | b'@' | b'+']
+                    )
+                })
+        })
+}
+
 /// Whether `text` can be the tag of an image.
-pub fn is_tag(text: &str) -> bool {
+fn is_tag(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.len() <= 128
         && text.bytes().next().is_some_and(word)
@@ -203,6 +221,24 @@ mod tests {
         ] {
             let err = Name::parse(text).map_err(|e| e.to_string()).unwrap_err();
             assert!(err.contains(why), "{text}: {err}");
+        }
+    }
+
+    #[test]
+    fn a_layout_may_call_an_image_by_its_tag_or_its_name() {
+        for (text, good) in [
+            ("latest", true),
+            ("3.11", true),
+            ("localhost/thin/x:1", true),
+            ("a--b", true),
+            ("", false),
+            ("a b", false),
+            ("a//b", false),
+            (":a", false),
+            ("a..b", false),
+            ("a:", false),
+        ] {
+            assert_eq!(is_ref_name(text), good, "{text}");
         }
     }
 

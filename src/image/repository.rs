@@ -11,6 +11,7 @@ use super::digest::Digest;
 use super::manifest::{self, Manifest};
 use super::name::Name;
 use crate::error::{Context, Error, Result};
+use crate::request;
 
 /// The largest image configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -47,7 +48,10 @@ impl Repository {
             .doing(|| format!("cannot open repository {}", path.display()))
             .map_err(|err| err.hint(format!("see that it is mounted: ls {}", path.display())))?;
         let place = match (path.parent(), path.file_name().and_then(|n| n.to_str())) {
-            (Some(above), Some(name)) if root.canonicalize().is_ok_and(|r| r == above) => {
+            (Some(above), Some(name))
+                if root.canonicalize().is_ok_and(|r| r == above)
+                    && request::Repository::parse(name).is_ok() =>
+            {
                 Place::Named(name.to_owned())
             }
             _ => Place::At(plain(&path)?),
@@ -197,6 +201,15 @@ impl Repository {
             .filter_map(|(name, _)| String::from_utf8(name).ok())
             .collect()
     }
+}
+
+/// How to call several repositories in messages.
+pub fn places(repositories: &[Repository]) -> String {
+    let places: Vec<_> = repositories
+        .iter()
+        .map(|r| r.shown().display().to_string())
+        .collect();
+    places.join(", ")
 }
 
 /// Where a layer lies in a repository.

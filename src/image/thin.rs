@@ -1,31 +1,19 @@
 //! `cvmfs-image thin`: from an image in a repository to a thin image that names its layers.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufWriter;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Report;
-use super::beneath::{Dir, is_absent, os};
 use super::config::Config;
 use super::digest::Digest;
-use super::layer::{self, Entry};
-use super::layout::{Layout, REF_NAME};
+use super::layout::{IMAGE_NAME, Layout, REF_NAME};
 use super::manifest::Manifest;
-use super::merge::{Node, Tree};
-use super::name::{Name, is_tag};
-use super::owners::{self, Owner, Shown};
-use super::parallel;
-use super::repository::{Repository, verify_config};
-use super::scan::{self, Kind, Scan};
-use super::skeleton::Image;
+use super::name::{Name, is_ref_name};
+use super::repository::{Repository, places, verify_config};
+use super::source::Source;
 use crate::error::{Context, Error, Result};
-use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
-
-/// The annotation by which containerd and podman name an image that they load from a layout.
-const IMAGE_NAME: &str = "io.containerd.image.name";
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -42,8 +30,8 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 EXAMPLES
   A thin image of an image on unpacked.cern.ch, pulled into podman and run:
     cvmfs-image thin docker.io/library/fedora:latest --repository unpacked.cern.ch --output fedora
-    podman pull oci:fedora:latest
-    podman --runtime cvmfs-run run --rm docker.io/library/fedora:latest cat /etc/os-release
+    podman tag $(podman pull -q oci:fedora:latest) fedora-thin
+    podman --runtime cvmfs-run run --rm fedora-thin cat /etc/os-release
 
   Several in one layout; docker.io may be left out, and registry.hub.docker.com is the same place:
     cvmfs-image thin science/python:3.11 --output layout
@@ -77,7 +65,8 @@ pub struct Thin {
     #[arg(long, value_name = "DIR", default_value = "/cvmfs")]
     cvmfs_root: PathBuf,
 
-    /// What the layout calls the image [default: the image's own tag]
+    /// What the layout calls the image, and newer podmans then call it, too [default: the image's
+    /// own tag]
     #[arg(short, long, value_name = "TAG")]
     tag: Option<String>,
 
@@ -91,8 +80,11 @@ impl Thin {
     pub fn exec(&self) -> Result<Report> {
         let name = Name::parse(&self.name)?;
         let tag = self.tag.as_deref().unwrap_or(name.tag());
-        if !is_tag(tag) {
-            return Err(Error::new(format!("`{tag}` is not a tag")));
+        if !is_ref_name(tag) {
+            return Err(Error::new(format!(
+                "`{tag}` cannot be the name of an image in a layout"
+            ))
+            .hint("write a tag, or a name such as localhost/thin/busybox:1.35"));
         }
         let repositories = match self.repositories.is_empty() {
             true => Repository::discover(&self.cvmfs_root)?,
@@ -110,13 +102,13 @@ impl Thin {
         let source = Source::open(&repositories, home, &name, manifest)?;
 
         let made = source.make(&config, &mut layout)?;
-        let thin = config.thin(&made.diff_id, &name.to_string());
+        let thin = config.thin(&made.layer.diff_id, &name.to_string());
         let config_digest = layout.blob(thin.as_bytes())?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": blob(CONFIG_TYPE, &config_digest, thin.len() as u64),
-            "layers": [blob(LAYER_TYPE, &made.digest, made.size)],
+            "layers": [blob(LAYER_TYPE, &made.layer.digest, made.layer.size)],
             "annotations": source.annotations(),
         })
         .to_string();
@@ -127,11 +119,10 @@ impl Thin {
 
         Ok(Report {
             done: format!(
-                "{name}: {} layers, {} entries in a thin layer of {} bytes; \
-                 podman pull oci:{}:{tag}",
-                source.layers.len(),
-                made.entries,
-                made.size,
+                "{name}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
+                count(source.layer_names().len(), "layer", "layers"),
+                count(made.entries, "entry", "entries"),
+                made.layer.size,
                 self.output.display()
             ),
             notes: made.notes,
@@ -183,233 +174,172 @@ fn find<'a>(repositories: &'a [Repository], name: &Name) -> Result<(&'a Reposito
     })
 }
 
-fn places(repositories: &[Repository]) -> String {
-    let places: Vec<_> = repositories
-        .iter()
-        .map(|r| r.shown().display().to_string())
-        .collect();
-    places.join(", ")
+fn count(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
     json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 
-/// The image as it lies in the repositories.
-struct Source<'a> {
-    name: &'a Name,
-    manifest: Manifest,
-    layers: Vec<(&'a Repository, Dir)>,
-    flat: Option<(String, Dir)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::layout::read_index;
+    use crate::image::manifest::{self, Blob};
+    use crate::image::repository::{config_path, layer_path};
+    use crate::request::descriptor;
+    use std::path::Path;
 
-/// A thin layer that was written.
-struct Made {
-    digest: Digest,
-    diff_id: Digest,
-    size: u64,
-    entries: usize,
-    notes: Vec<String>,
-}
+    const NAME: &str = "registry.hub.docker.com/library/demo:1";
 
-impl<'a> Source<'a> {
-    fn open(
-        repositories: &'a [Repository],
-        home: &'a Repository,
-        name: &'a Name,
-        manifest: Manifest,
-    ) -> Result<Self> {
-        // Each layer is a catalog of its own that is fetched when its root is first touched.
-        let layers = parallel::each(manifest.layers.len(), |n| {
-            let digest = &manifest.layers[n];
-            let order = std::iter::once(home).chain(repositories);
-            for repository in order {
-                match repository.layer(digest) {
-                    Err(err) if is_absent(&err) => {}
-                    opened => {
-                        let opened = opened.doing(|| {
-                            format!(
-                                "cannot open layer {digest} in {}",
-                                repository.shown().display()
-                            )
-                        })?;
-                        return Ok((repository, opened));
-                    }
-                }
-            }
-            Err(Error::new(format!(
-                "layer {digest} of {name} is not in {}",
-                places(repositories)
-            ))
-            .hint("it may not be published yet, or be in a repository to name with --repository"))
-        })?;
-        let flat = match home.flat(&manifest.config) {
-            Err(err) if is_absent(&err) => None,
-            opened => {
-                let doing = || format!("cannot open the flat image of {name}");
-                Some((home.flat_name(&manifest.config), opened.doing(doing)?))
-            }
+    /// A repository `repo.example.org` with one image of two layers; returns its configuration.
+    fn repository(root: &Path) -> Digest {
+        let at = root.join("repo.example.org");
+        let write = |path: String, text: &str| {
+            let path = at.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         };
-        Ok(Self {
-            name,
-            manifest,
-            layers,
-            flat,
-        })
-    }
-
-    /// The layers' names, bottom first.
-    fn layer_names(&self) -> Vec<String> {
-        let names = self.layers.iter().zip(&self.manifest.layers);
-        names
-            .map(|((repository, _), digest)| repository.layer_name(digest))
-            .collect()
-    }
-
-    /// The repositories in which digests are looked up.
-    fn repository_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for name in self
-            .layers
-            .iter()
-            .filter_map(|(repository, _)| repository.name())
-        {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
+        let layers = [Digest::of(b"blob 1"), Digest::of(b"blob 2")];
+        for (layer, path) in [(0, "etc/passwd"), (0, "opt/old/x"), (1, "opt/.wh.old")] {
+            write(format!("{}/{path}", layer_path(&layers[layer])), "");
         }
-        names
+        let ids = [
+            Digest::of(b"tar 1").to_string(),
+            Digest::of(b"tar 2").to_string(),
+        ];
+        let config = json!({
+            "architecture": "amd64",
+            "config": {"Cmd": ["sh"], "Healthcheck": {"Test": ["NONE"]}},
+            "rootfs": {"type": "layers", "diff_ids": ids},
+        });
+        let digest = Digest::of(config.to_string().as_bytes());
+        write(config_path(&digest), &config.to_string());
+        fs::create_dir_all(at.join(".flat").join(digest.spread()).join("etc")).unwrap();
+        let blob = |digest| Blob {
+            media_type: "",
+            size: 1,
+            digest,
+        };
+        let manifest = manifest::write("", &blob(&digest), &[blob(&layers[0]), blob(&layers[1])]);
+        write(format!(".metadata/{NAME}/manifest.json"), &manifest);
+        digest
     }
 
-    fn annotations(&self) -> Value {
-        let mut all = Map::new();
-        let mut add = |key: &str, value: String| {
-            if !value.is_empty() {
-                all.insert(key.to_owned(), Value::String(value));
-            }
+    fn thin(root: &Path, name: &str, output: &str) -> Result<Report> {
+        let thin = Thin {
+            name: name.to_owned(),
+            output: root.join(output),
+            repositories: Vec::new(),
+            cvmfs_root: root.to_owned(),
+            tag: None,
+            config: None,
         };
-        add("run.cvmfs.layers", self.layer_names().join(","));
-        add("run.cvmfs.repository", self.repository_names().join(","));
-        add(
-            "run.cvmfs.flat",
-            self.flat
-                .as_ref()
-                .map(|(name, _)| name.clone())
-                .unwrap_or_default(),
+        thin.exec()
+    }
+
+    fn json_blob(layout: &Path, blob: &Value) -> Value {
+        let digest = Digest::parse(blob["digest"].as_str().unwrap()).unwrap();
+        let bytes = fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
+        assert_eq!(Digest::of(&bytes), digest);
+        assert_eq!(blob["size"], bytes.len());
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_thin_image_names_its_layers_and_is_the_same_each_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let config_digest = repository(temp.path());
+        thin(temp.path(), "docker.io/library/demo:1", "one").unwrap();
+        thin(temp.path(), "demo:1", "two").unwrap();
+        let index = read_index(&temp.path().join("one")).unwrap();
+        assert_eq!(read_index(&temp.path().join("two")).unwrap(), index);
+        let entry = &index["manifests"][0];
+        assert_eq!(entry["annotations"][REF_NAME], "1");
+        let manifest = json_blob(&temp.path().join("one"), entry);
+        let layers = [
+            Digest::of(b"blob 1").to_string(),
+            Digest::of(b"blob 2").to_string(),
+        ];
+        assert_eq!(
+            manifest["annotations"],
+            json!({
+                "run.cvmfs.layers": layers.join(","),
+                "run.cvmfs.repository": "repo.example.org",
+                "run.cvmfs.flat": config_digest.to_string(),
+                "org.opencontainers.image.base.name": "docker.io/library/demo:1",
+            })
         );
-        // The base's digest is not told: DUCC's manifest.json is not the registry's, and the
-        // digest of the true one is not known.
-        add("org.opencontainers.image.base.name", self.name.to_string());
-        Value::Object(all)
-    }
+        let config = json_blob(&temp.path().join("one"), &manifest["config"]);
+        let expected = json!({"Cmd": ["sh"], "Healthcheck": {"Test": ["NONE"]}});
+        assert_eq!(config["config"], expected);
 
-    fn descriptor(&self, config: &Config, scans: &[Scan]) -> Result<String> {
-        let layers = self
-            .layer_names()
-            .into_iter()
-            .zip(&config.diff_ids)
-            .zip(scans);
-        let descriptor = Descriptor {
-            version: descriptor::VERSION,
-            origin: Some(Origin {
-                reference: self.name.to_string(),
-                config: Some(self.manifest.config.to_string()),
-            }),
-            repositories: self.repository_names(),
-            layers: layers
-                .map(|((layer, diff_id), scan)| DescribedLayer {
-                    layer,
-                    diff_id: Some(diff_id.to_string()),
-                    markers: scan.markers(),
-                })
-                .collect(),
-            flat: self.flat.as_ref().map(|(name, _)| name.clone()),
-        };
-        let text = serde_json::to_string(&descriptor).doing(|| "cannot write the descriptor")?;
-        match text.len() as u64 <= descriptor::MAX_BYTES {
-            true => Ok(text),
-            false => Err(Error::new(format!(
-                "{} has so many deleted files that its descriptor would be larger than {} bytes",
-                self.name,
-                descriptor::MAX_BYTES
-            ))),
-        }
-    }
-
-    fn make(&self, config: &Config, layout: &mut Layout) -> Result<Made> {
-        let layers: Vec<&Dir> = self.layers.iter().map(|(_, dir)| dir).collect();
-        let scans = parallel::each(layers.len(), |n| scan::scan(layers[n]))?;
-        let tree = Tree::merge(&scans);
-        if tree.get(descriptor::PATH.as_bytes()).is_some() {
-            return Err(Error::new(format!(
-                "{} is itself a thin image, or made from one: it has /{}",
-                self.name,
-                descriptor::PATH
-            ))
-            .hint("make a thin image of the image that it was made from"));
-        }
-        let unreadable: BTreeSet<Vec<u8>> = scans
-            .iter()
-            .flat_map(|scan| scan.unreadable.clone())
-            .collect();
-        let image = Image {
-            layers: &layers,
-            tree: &tree,
-        };
-        let paths = image.skeleton(config, &unreadable)?;
-        let chosen: Vec<(&[u8], &Node)> = paths
-            .iter()
-            .filter_map(|path| Some((path.as_slice(), tree.get(path)?)))
-            .collect();
-        let owners = self.owners(&image, &chosen, &scans)?;
-        let entries: Vec<Entry<'_>> = chosen
-            .iter()
-            .zip(owners)
-            .map(|(&(path, node), owner)| Entry { path, node, owner })
-            .collect();
-        let descriptor = self.descriptor(config, &scans)?;
-        let out = BufWriter::new(layout.scratch()?);
-        let written = layer::write(&image, &entries, &descriptor, out)?;
-        layout.adopt(&written.digest)?;
-        Ok(Made {
-            digest: written.digest,
-            diff_id: written.diff_id,
-            size: written.size,
-            entries: entries.len(),
-            notes: note(&unreadable).into_iter().collect(),
-        })
-    }
-
-    /// The owner of each of the chosen entries.
-    fn owners(
-        &self,
-        image: &Image<'_>,
-        chosen: &[(&[u8], &Node)],
-        scans: &[Scan],
-    ) -> Result<Vec<Owner>> {
-        match (owners::shown(scans), &self.flat) {
-            (Shown::True, _) => chosen
-                .iter()
-                .map(|(path, node)| Ok(image.meta(path, node)?.0.owner))
-                .collect(),
-            (Shown::Repository(owners), Some((_, flat))) => {
-                let entries: Vec<(&[u8], Kind)> = chosen
-                    .iter()
-                    .map(|(path, node)| (*path, node.kind))
-                    .collect();
-                owners::by_flat(flat, &entries, &owners)
+        let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+        let path = temp.path().join("one/blobs/sha256").join(&digest[7..]);
+        let gzip = flate2::read::GzDecoder::new(fs::File::open(path).unwrap());
+        let mut hashing = crate::image::digest::Hashing::new(gzip);
+        let mut archive = tar::Archive::new(&mut hashing);
+        let mut paths = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            if path == descriptor::PATH {
+                let text = std::io::read_to_string(entry).unwrap();
+                let descriptor = descriptor::parse(&text).unwrap();
+                assert_eq!(descriptor.repositories, ["repo.example.org"]);
+                assert_eq!(descriptor.layers[1].layer, layers[1]);
+                assert_eq!(
+                    descriptor.layers[1].diff_id,
+                    Some(Digest::of(b"tar 2").to_string())
+                );
+                let markers = descriptor.layers[1].markers.as_ref().unwrap();
+                assert_eq!(markers.whiteouts, ["opt/old"]);
+                // As the runtime takes it.
+                assert_eq!(descriptor.into_request().unwrap().layers.len(), 2);
             }
-            (Shown::Repository(_), None) => Ok(vec![owners::ROOT; chosen.len()]),
+            paths.push(path);
         }
+        assert_eq!(
+            paths,
+            [
+                "./",
+                ".cvmfs-run/",
+                descriptor::PATH,
+                "etc/",
+                "etc/passwd",
+                "opt/"
+            ]
+        );
+        std::io::copy(&mut hashing, &mut std::io::sink()).unwrap();
+        assert_eq!(
+            config["rootfs"]["diff_ids"],
+            json!([hashing.digest().to_string()])
+        );
     }
-}
 
-fn note(unreadable: &BTreeSet<Vec<u8>>) -> Option<String> {
-    let first = unreadable.first()?;
-    Some(format!(
-        "{} directories cannot be read by this user (the first: /{}); the thin image has them \
-         without the directories in them. Run this as root to have all",
-        unreadable.len(),
-        os(first).display()
-    ))
+    #[test]
+    fn what_cannot_be_made_thin_is_refused_with_a_reason_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = repository(temp.path());
+        let at = temp.path().join("repo.example.org");
+        let refused = |name: &str, why: &str| {
+            let err = thin(temp.path(), name, "out").unwrap_err().to_string();
+            assert!(err.contains(why), "{err}");
+            let left = fs::read_dir(temp.path()).unwrap().count();
+            assert_eq!(left, 1, "only the repository is there");
+        };
+        refused("demo:2", "it has docker.io/library/demo:1");
+        let layer = at.join(layer_path(&Digest::of(b"blob 2")));
+        let descriptor = layer.join(descriptor::PATH);
+        fs::create_dir_all(descriptor.parent().unwrap()).unwrap();
+        fs::write(&descriptor, "").unwrap();
+        refused("demo:1", "itself a thin image");
+        fs::remove_dir_all(&layer).unwrap();
+        refused("demo:1", "not published yet");
+        fs::write(at.join(config_path(&config)), "{}").unwrap();
+        refused("demo:1", "has digest");
+        fs::remove_file(at.join(config_path(&config))).unwrap();
+        refused("demo:1", "add --config");
+    }
 }

@@ -35,7 +35,7 @@ EXAMPLES
     podman save --format oci-dir --output busybox docker.io/library/busybox
     cvmfs-image unpack busybox /srv/layers --name docker.io/library/demo:latest
     cvmfs-image thin demo --repository /srv/layers --output demo
-    podman pull oci:demo:latest
+    podman --runtime cvmfs-run run --rm $(podman pull -q oci:demo:latest) ls /
 
   One image of a layout that holds several:
     cvmfs-image unpack images:python-3.11 /srv/layers --name science/python:3.11")]
@@ -88,7 +88,7 @@ impl Unpack {
         put(&path, ducc_manifest(&image)?.as_bytes())?;
         Ok(Report {
             done: format!(
-                "{name}: {} layers in {}; cvmfs-image thin {name} --repository {} --output DIR",
+                "{name}: layers unpacked: {}, in {}; cvmfs-image thin {name} --repository {} --output DIR",
                 image.layers().len(),
                 output.display(),
                 output.display()
@@ -106,7 +106,8 @@ struct Layout {
 
 impl Layout {
     fn find(text: &str) -> Result<Self> {
-        let (path, tag) = match text.rsplit_once(':') {
+        // At the first colon, as podman and skopeo do: the name of an image may have others.
+        let (path, tag) = match text.split_once(':') {
             Some((path, tag)) if !Path::new(text).exists() => (PathBuf::from(path), Some(tag)),
             _ => (PathBuf::from(text), None),
         };
