@@ -27,5 +27,6 @@ pub mod layers;
 pub mod log;
 pub mod request;
 pub mod rootfs;
+pub mod seal;
 pub mod state;
 pub mod sys;

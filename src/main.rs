@@ -8,7 +8,7 @@ use tracing::Level;
 use cvmfs_run::cli::{self, Cli, Command};
 use cvmfs_run::commands::{self, Context};
 use cvmfs_run::error::Result;
-use cvmfs_run::{engine, log};
+use cvmfs_run::{engine, log, seal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +46,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Inside { extras } => return engine::inside::run(&extras).map(|()| 0),
         Command::Hold => return engine::userns::hold().map(|()| 0),
         Command::Spec(spec) => return spec.exec().map(|()| 0),
+        // What enters a container must be out of its reach.
+        Command::Create(_) | Command::Run(_) | Command::Exec(_) => seal::ensure()?,
         _ => {}
     }
     let context = Context::new(cli.global)?;

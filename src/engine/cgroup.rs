@@ -1,6 +1,7 @@
 //! Cgroups, through libcgroups.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use libcgroups::common::{
     AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager,
@@ -57,43 +58,66 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
         .doing(|| format!("cannot open the cgroup of container {id}"))
 }
 
-/// Removes a container's cgroup and what is still in it.
+/// How long the processes of a cgroup may take to be gone after they were killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes a container's cgroup, what is still in it, and what it made below.
 pub fn remove(cgroup: &Cgroup, id: &str) -> Result<()> {
-    let Some(manager) = manager(cgroup, id)? else {
+    if cgroup.none {
         return Ok(());
-    };
-    remove_inner(cgroup);
-    manager
-        .remove()
-        .doing(|| format!("cannot remove the cgroup of container {id}"))
-}
-
-/// Removes cgroups that a container made below its own, which libcgroups does not.
-fn remove_inner(cgroup: &Cgroup) {
-    for base in hierarchies(cgroup) {
-        remove_below(&base);
     }
+    if cgroup.systemd {
+        let manager = create_cgroup_manager(config(cgroup, id));
+        let doing = || format!("cannot remove the cgroup of container {id}");
+        return manager.doing(doing)?.remove().doing(doing);
+    }
+    // Straight in the file system: libcgroups would first find out all controllers again, and
+    // gives up on what the container made below its own cgroup.
+    hierarchies(cgroup)
+        .iter()
+        .try_for_each(|dir| remove_tree(dir))
 }
 
-fn remove_below(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let path = entry.path();
-            kill_in(&path);
-            remove_below(&path);
-            // What remains is reported when the cgroup above it cannot be removed.
-            let _ = std::fs::remove_dir(&path);
+/// Removes a cgroup and those below it, their processes killed.
+fn remove_tree(dir: &Path) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match std::fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // Busy: it has processes, or cgroups below it.
+            Err(err) if start.elapsed() > PATIENCE => {
+                return Err(Error::caused(
+                    format!("cannot remove cgroup {}", dir.display()),
+                    err,
+                ));
+            }
+            Err(_) => {}
         }
+        kill_in(dir);
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path())?;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
+/// Kills all processes of a cgroup.
 fn kill_in(dir: &Path) {
     let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    for pid in procs.lines().filter_map(|line| line.parse().ok()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+    for pid in procs
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .filter(|pid| *pid > 0)
+    {
+        let _ = crate::sys::kill(pid, libc::SIGKILL);
+    }
+    // A frozen process of version 1 dies when it is thawed.
+    if !procs.is_empty() {
+        let _ = std::fs::write(dir.join("freezer.state"), "THAWED");
+        let _ = std::fs::write(dir.join("cgroup.freeze"), "0");
     }
 }
 
@@ -102,13 +126,20 @@ fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
     let Ok(path) = cgroup.path.strip_prefix("/") else {
         return Vec::new();
     };
-    if path.as_os_str().is_empty() {
+    if !path
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_)))
+        || path.as_os_str().is_empty()
+    {
         return Vec::new();
     }
     let base = Path::new("/sys/fs/cgroup");
     let mut dirs = vec![base.join(path)];
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        dirs.push(entry.path().join(path));
+        // Controllers mounted together are there once more as links.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            dirs.push(entry.path().join(path));
+        }
     }
     dirs.retain(|dir| dir.join("cgroup.procs").exists());
     dirs

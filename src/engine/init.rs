@@ -124,10 +124,9 @@ fn build(create: &mut Create<'_>) -> Result<()> {
 
 /// Has `inside` run in the container's namespaces before its root is entered.
 fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
-    let program = std::env::current_exe().doing(|| "cannot find this program")?;
     let text = serde_json::to_string(extras).doing(|| "cannot write what is left to do")?;
     let hook = HookBuilder::default()
-        .path(program)
+        .path(crate::seal::EXE)
         .args(vec![
             "cvmfs-run".to_owned(),
             inside::COMMAND.to_owned(),

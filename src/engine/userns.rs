@@ -31,8 +31,7 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
     let uids = map(linux.uid_mappings().as_deref(), "uidMappings")?;
     let gids = map(linux.gid_mappings().as_deref(), "gidMappings")?;
 
-    let program = std::env::current_exe().doing(|| "cannot find this program")?;
-    let mut helper = Command::new(program)
+    let mut helper = Command::new(crate::seal::EXE)
         .arg(COMMAND)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
