@@ -56,9 +56,6 @@ pub fn mounted(cache: &Cache, empty: &File, layers: &[Wanted], xattrs: Xattrs) -
         }
     }
     stack.push(empty.as_fd());
-    if stack.len() == 1 {
-        panic!("nothing to stack");
-    }
     overlay(&stack, xattrs)
 }
 
@@ -87,7 +84,7 @@ fn overlay(stack: &[BorrowedFd<'_>], xattrs: Xattrs) -> OwnedFd {
 
 /// All that shows below a directory, but not the directory itself: `line` describes each entry.
 pub fn shown(root: BorrowedFd<'_>, line: impl Fn(&Path, &std::fs::Metadata) -> String) -> Shown {
-    let base = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+    let base = path_in(root, "");
     let mut shown = Shown::new();
     let mut dirs = vec![PathBuf::new()];
     while let Some(dir) = dirs.pop() {
@@ -113,6 +110,11 @@ pub fn shown(root: BorrowedFd<'_>, line: impl Fn(&Path, &std::fs::Metadata) -> S
         }
     }
     shown
+}
+
+/// A path that reaches `name` in an opened directory.
+pub fn path_in(dir: BorrowedFd<'_>, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name)
 }
 
 /// A path of bytes.

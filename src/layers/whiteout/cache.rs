@@ -340,6 +340,3 @@ fn is_ours(fd: &OwnedFd, forbidden: Mode) -> Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -282,3 +282,6 @@ fn top(cache: &Cache, xattrs: Xattrs) -> Result<OwnedFd> {
         .above
         .ok_or_else(|| Error::new("the cache of whiteouts holds no tree for the root"))
 }
+
+#[cfg(test)]
+mod tests;
