@@ -29,11 +29,11 @@ impl Drop for OpenFiles {
 
 /// Sends a signal by its number; nix knows no real-time signals.
 pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
-    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     #[allow(
         unsafe_code,
         reason = "nix and rustix know only the signals that have a name"
     )]
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     let result = unsafe { libc::kill(pid, signal) };
     nix::errno::Errno::result(result).map(drop)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use libcontainer::container::ContainerStatus;
 use libcontainer::notify_socket::NotifyListener;
-use libcontainer::oci_spec::runtime::{HookBuilder, Hooks, LinuxNamespaceType, Spec};
+use libcontainer::oci_spec::runtime::{HookBuilder, LinuxNamespaceType, Spec};
 use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::container_main_process::container_main_process;
 use libcontainer::syscall::syscall::SyscallType;
@@ -134,7 +134,7 @@ fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
         ])
         .build()
         .doing(|| "cannot make a hook")?;
-    let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
+    let mut hooks = spec.hooks().clone().unwrap_or_default();
     let mut list = vec![hook];
     list.extend(hooks.create_container().clone().unwrap_or_default());
     hooks.set_create_container(Some(list));

@@ -219,6 +219,11 @@ fn plain(text: &str, path: &Path) -> Result<PathBuf> {
 }
 
 impl Request {
+    /// Whether DUCC's description of a thin image says it.
+    pub fn is_ducc(&self) -> bool {
+        self.origin == thin_json::ORIGIN
+    }
+
     /// Checks what only the whole request tells.
     fn checked(self) -> Result<Self> {
         if self.layers.is_empty() && self.flat.is_none() {

@@ -11,6 +11,9 @@ use super::{Asked, LayerName, Request};
 /// Where it lies, below the root of the thin image's layer.
 pub const PATH: &str = "thin.json";
 
+/// How a request that was read from there names its origin.
+pub const ORIGIN: &str = "/thin.json";
+
 #[derive(Deserialize)]
 struct Thin {
     version: String,
@@ -49,7 +52,7 @@ pub fn parse(text: &str) -> Result<Request> {
         layers,
         flat: None,
         repositories: Vec::new(),
-        origin: format!("/{PATH}"),
+        origin: ORIGIN.to_owned(),
     }
     .checked()
 }

@@ -59,7 +59,7 @@ pub fn replace(
         .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .collect();
     overlay::detach(root)?;
-    run(root, engine, &lowers.join(":"), overlay::SOURCE).or_else(|err| {
+    run(root, engine, &lowers.join(":"), overlay::SOURCE).map_err(|err| {
         let err = Error::caused(doing(), err);
         let home = root
             .parent()
@@ -71,10 +71,10 @@ pub fn replace(
             .map(|path| home.join(path).display().to_string())
             .collect();
         match run(root, engine, &old.join(":"), &mount.source) {
-            Ok(()) => Err(err),
-            Err(lost) => Err(err.hint(format!(
+            Ok(()) => err,
+            Err(lost) => err.hint(format!(
                 "and the engine's own mount could not be put back: {lost}"
-            ))),
+            )),
         }
     })
 }

@@ -9,17 +9,23 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Result};
 
-/// What never shows at a container's root: our descriptor's directory, and the marker with which
-/// CernVM-FS divides its catalogs.
+/// What never shows at the root of a container whose layers we stack: our descriptor's directory,
+/// and the marker with which CernVM-FS divides its catalogs.
 const NAMES: [&str; 2] = [".cvmfs-run", ".cvmfscatalog"];
+/// In an image of DUCC's making, its description as well; in others that may be anybody's file.
+const DUCC_NAMES: [&str; 3] = [NAMES[0], NAMES[1], crate::request::thin_json::PATH];
 
-/// A directory of whiteouts for [`NAMES`].
-pub fn mask(cache: &Path) -> Result<OwnedFd> {
-    let dir = ensure(&cache.join("mask"))?;
-    for name in NAMES {
+/// A directory of whiteouts for what never shows.
+pub fn mask(cache: &Path, ducc: bool) -> Result<OwnedFd> {
+    let (dir, names) = match ducc {
+        true => ("mask-ducc", &DUCC_NAMES[..]),
+        false => ("mask", &NAMES[..]),
+    };
+    let dir = ensure(&cache.join(dir))?;
+    for name in names {
         // Overlayfs' whiteout is a character device 0:0 (overlayfs.rst, «whiteouts and opaque
         // directories»); making one needs no privilege since Linux 5.8.
-        match rustix::fs::mknodat(&dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        match rustix::fs::mknodat(&dir, *name, FileType::CharacterDevice, Mode::empty(), 0) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(err) => {
                 return Err(std::io::Error::from(err))

@@ -261,6 +261,7 @@ fn restack(
         .first()
         .map(|r| r.repositories.clone())
         .unwrap_or_default();
+    let ducc = requests.iter().any(Request::is_ducc);
     let found = layers::find(requests, config)?;
 
     let cache_dir = config.cache_dir(host);
@@ -276,12 +277,9 @@ fn restack(
         .into_iter()
         .zip(dress(&cache, found, host, config, fuse)?)
     {
-        parts.push(Part {
-            beneath,
-            mask: Some(hidden::mask(&cache_dir)?),
-            layers,
-        });
+        parts.push(Part { beneath, layers });
     }
+    let mask = hidden::mask(&cache_dir, ducc)?;
     let empty = (!has_upper)
         .then(|| hidden::empty(&cache_dir))
         .transpose()?;
@@ -289,17 +287,17 @@ fn restack(
 
     match engine {
         Engine::Overlay(mount, engine_parts) => {
-            let stack = plan::stack(lowers, parts, empty);
+            let stack = plan::stack(lowers, parts, mask, empty);
             replace(wanted, host, &mount, &engine_parts, &stack, attributes)?;
             Ok(Mounted::Restacked)
         }
         Engine::Fuse(mount, engine_parts) => {
-            let stack = plan::stack(lowers, parts, empty);
+            let stack = plan::stack(lowers, parts, mask, empty);
             fuse::replace(wanted.root, &mount, &engine_parts, &stack)?;
             Ok(Mounted::Restacked)
         }
         Engine::Directory => {
-            let stack = plan::stack(lowers, parts, empty);
+            let stack = plan::stack(lowers, parts, mask, empty);
             put_over(wanted, host, config, &stack, attributes)
         }
     }
@@ -340,7 +338,7 @@ fn dress(
         .collect();
     let mut trees = match sources.is_empty() {
         true => Vec::new(),
-        false => whiteout::prepare(cache, &sources, xattrs, config.timeout)?.trees,
+        false => whiteout::prepare(cache, &sources, xattrs, config.timeout)?,
     }
     .into_iter();
     drop(sources);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! upper                the engine's own writable layer
-//! thin lowers          the engine's lowers, as they are
 //! mask                 hides the descriptor and .cvmfscatalog
+//! thin lowers          the engine's lowers, as they are
 //! layer n              with what hides its markers above it, and its whiteouts below it
 //! …
 //! empty                when there is no upper: overlayfs takes the longest name from it
@@ -69,8 +69,6 @@ pub struct Dressed<D> {
 pub struct Part<D> {
     /// Directly beneath the engine's lower of this index (top first); beneath all without one.
     pub beneath: Option<usize>,
-    /// Hides what lies at the root of every layer tree, and the descriptor.
-    pub mask: Option<D>,
     /// The layers, bottom first.
     pub layers: Vec<Dressed<D>>,
 }
@@ -78,23 +76,18 @@ pub struct Part<D> {
 /// Overlayfs' limit of lower directories in one mount (OVL_MAX_STACK in fs/overlayfs/params.h).
 pub const MAX_LOWERS: usize = 500;
 
-/// Puts the whole stack together, top first.
-pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, empty: Option<D>) -> Vec<Entry<D>> {
-    let mut entries = Vec::new();
+/// Puts the whole stack together, top first. One `mask` above all lowers hides what lies at the
+/// root of a thin image and of every layer tree.
+pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, mask: D, empty: Option<D>) -> Vec<Entry<D>> {
+    let mut entries = vec![Entry::Mask(mask)];
     let mut parts: Vec<Option<Part<D>>> = parts.into_iter().map(Some).collect();
     let mut place = |entries: &mut Vec<Entry<D>>, lower: Option<(usize, D)>| {
         let index = lower.as_ref().map(|(index, _)| *index);
-        let mut here: Vec<Part<D>> = parts
+        let here: Vec<Part<D>> = parts
             .iter_mut()
             .filter(|part| part.as_ref().is_some_and(|part| part.beneath == index))
             .filter_map(Option::take)
             .collect();
-        // The mask hides what the lower itself carries, so it lies above it.
-        entries.extend(
-            here.iter_mut()
-                .filter_map(|part| part.mask.take())
-                .map(Entry::Mask),
-        );
         entries.extend(lower.map(|(_, dir)| Entry::Lower(dir)));
         for layer in here
             .into_iter()
@@ -152,7 +145,6 @@ mod tests {
     fn layers_lie_directly_beneath_the_lower_that_names_them() {
         let part = Part {
             beneath: Some(1),
-            mask: Some("mask"),
             layers: vec![
                 dressed("l1"),
                 Dressed {
@@ -163,13 +155,13 @@ mod tests {
                 },
             ],
         };
-        let stack = stack(vec!["derived", "thin", "base"], vec![part], None);
+        let stack = stack(vec!["derived", "thin", "base"], vec![part], "mask", None);
         use Entry::*;
         assert_eq!(
             stack,
             [
-                Lower("derived"),
                 Mask("mask"),
+                Lower("derived"),
                 Lower("thin"),
                 Mask("a2"),
                 Layer("l2"),
@@ -190,15 +182,15 @@ mod tests {
         };
         let part = Part {
             beneath: None,
-            mask: None,
             layers: vec![bottom, dressed("l2")],
         };
-        let stack = stack(vec!["a", "b"], vec![part], Some("empty"));
+        let stack = stack(vec!["a", "b"], vec![part], "mask", Some("empty"));
         use Entry::*;
         // The lowest layer's whiteouts hide nothing and are left out.
         assert_eq!(
             stack,
             [
+                Mask("mask"),
                 Lower("a"),
                 Lower("b"),
                 Layer("l2"),

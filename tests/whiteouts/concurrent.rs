@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use cvmfs_run::layers::whiteout::{Cache, Prepared, Source, Xattrs, prepare};
+use cvmfs_run::layers::whiteout::{Cache, Source, Trees, Xattrs, prepare};
 use cvmfs_run::request::descriptor::Markers;
 
 use super::LIMIT;
@@ -134,12 +134,12 @@ pub fn check_killed(name: &str) {
     prepared(&open, &layer, 0, Some(&other));
     assert_eq!(fs::read_dir(cache.join("v1/tmp")).unwrap().count(), 0);
     let trees = prepared(&open, &layer, 0, Some(&markers));
-    let below = trees.trees[0].below.as_ref().unwrap();
+    let below = trees[0].below.as_ref().unwrap();
     let made = super::stack::path_in(below.as_fd(), "d");
     assert_eq!(fs::read_dir(made).unwrap().count(), MANY);
 }
 
-fn prepared(cache: &Cache, layer: &File, round: u64, markers: Option<&Markers>) -> Prepared {
+fn prepared(cache: &Cache, layer: &File, round: u64, markers: Option<&Markers>) -> Vec<Trees> {
     let digest = format!("{round:064x}");
     let root = rustix::process::geteuid().is_root();
     let xattrs = if root { Xattrs::Trusted } else { Xattrs::User };
@@ -152,9 +152,9 @@ fn prepared(cache: &Cache, layer: &File, round: u64, markers: Option<&Markers>) 
     prepare(cache, &[source], xattrs, LIMIT).unwrap()
 }
 
-fn identity(prepared: &Prepared) -> String {
+fn identity(prepared: &[Trees]) -> String {
     let inode = |fd: &Option<_>| rustix::fs::fstat(fd.as_ref().unwrap()).unwrap().st_ino;
-    let trees = &prepared.trees[0];
+    let trees = &prepared[0];
     format!("trees {} {}", inode(&trees.above), inode(&trees.below))
 }
 

@@ -61,7 +61,7 @@ fn compare(layout: &Path, tag: &str, image: &Value, base: &Path, cache: &Cache, 
         });
     }
     let empty = File::open(tempfile::tempdir_in(base).unwrap().keep()).unwrap();
-    let mount = stack::mounted(cache, &empty, &layers, xattrs);
+    let mount = stack::mounted(cache, base, &empty, &layers, xattrs);
     let shown = stack::shown(mount.as_fd(), |path, meta| line(path, meta, xattrs));
     let truth = File::open(bundle.join("rootfs")).unwrap();
     let truth = stack::shown(truth.as_fd(), |path, meta| line(path, meta, xattrs));

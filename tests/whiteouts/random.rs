@@ -133,7 +133,7 @@ fn compare(
     }
     let empty = base.join("empty");
     fs::create_dir(&empty).unwrap();
-    let mount = stack::mounted(cache, &File::open(&empty).unwrap(), &wanted, xattrs);
+    let mount = stack::mounted(cache, base, &File::open(&empty).unwrap(), &wanted, xattrs);
     prop_assert_eq!(
         stack::shown(mount.as_fd(), stack::any_line),
         model::shown(&image)

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cvmfs_run::layers::whiteout::{Cache, Source, Xattrs, prepare};
+use cvmfs_run::rootfs::hidden;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::LIMIT;
@@ -25,8 +26,14 @@ pub struct Wanted {
 pub type Shown = BTreeMap<PathBuf, String>;
 
 /// Prepares the whiteouts of `layers`, bottom first, and mounts the stack. The mount is attached
-/// nowhere: it is gone with its descriptor.
-pub fn mounted(cache: &Cache, empty: &File, layers: &[Wanted], xattrs: Xattrs) -> OwnedFd {
+/// nowhere: it is gone with its descriptor. The mask that every stack shares is kept in `place`.
+pub fn mounted(
+    cache: &Cache,
+    place: &Path,
+    empty: &File,
+    layers: &[Wanted],
+    xattrs: Xattrs,
+) -> OwnedFd {
     let sources: Vec<Source<'_>> = layers
         .iter()
         .map(|layer| Source {
@@ -36,10 +43,11 @@ pub fn mounted(cache: &Cache, empty: &File, layers: &[Wanted], xattrs: Xattrs) -
             markers: layer.markers.as_ref(),
         })
         .collect();
+    let mask = hidden::mask(place, false).unwrap();
     let prepared = prepare(cache, &sources, xattrs, LIMIT).unwrap();
     let again = prepare(cache, &sources, xattrs, LIMIT).unwrap();
-    let mut stack: Vec<BorrowedFd<'_>> = prepared.top.iter().map(AsFd::as_fd).collect();
-    for ((layer, trees), again) in layers.iter().zip(&prepared.trees).zip(&again.trees).rev() {
+    let mut stack: Vec<BorrowedFd<'_>> = vec![mask.as_fd()];
+    for ((layer, trees), again) in layers.iter().zip(&prepared).zip(&again).rev() {
         assert_eq!(
             identity(trees.above.as_ref()),
             identity(again.above.as_ref())

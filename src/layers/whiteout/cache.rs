@@ -280,11 +280,6 @@ impl Key {
         Ok(Some(Self(format!("given-{}-{word}", tree::hex(hash)))))
     }
 
-    /// The key of the tree for the top of a stack.
-    pub fn top(xattrs: Xattrs) -> Self {
-        Self(format!("top-{}", xattrs.word()))
-    }
-
     /// The name's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()

@@ -33,8 +33,6 @@ pub(super) struct Lists {
     pub opaque: Vec<RelPath>,
     /// The layer's own files that are none of the image's: markers, and CernVM-FS's catalogs.
     pub masked: Vec<RelPath>,
-    /// The layer's root holds a `.cvmfscatalog`.
-    pub catalog: bool,
     /// A directory that we were not allowed to look into, the shallowest if there are several.
     /// The container cannot either; but what is known is then only good as long as that is so.
     pub unread: Option<RelPath>,
@@ -75,9 +73,7 @@ impl Lists {
         }
         for path in hidden {
             check(path, |_| true)?;
-            if path.as_bytes() == CATALOG {
-                lists.catalog = true;
-            } else {
+            if path.as_bytes() != CATALOG {
                 lists.masked.push(path.clone().into_bytes());
             }
         }
@@ -94,7 +90,6 @@ impl Lists {
         self.whiteouts.extend(other.whiteouts);
         self.opaque.extend(other.opaque);
         self.masked.extend(other.masked);
-        self.catalog |= other.catalog;
         if let Some(dir) = other.unread {
             self.denied(dir);
         }
@@ -214,7 +209,6 @@ mod tests {
                 "a/b"
             ]
         );
-        assert!(lists.catalog);
     }
 
     #[test]

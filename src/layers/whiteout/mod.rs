@@ -38,7 +38,8 @@ use lists::Lists;
 use pool::Pool;
 use tree::Plan;
 
-/// The file that CernVM-FS puts at catalog boundaries, so into the root of every layer.
+/// The file that CernVM-FS puts at catalog boundaries. The one in every layer's root is no affair of
+/// these trees: a single mask for the whole stack hides it.
 const CATALOG: &[u8] = b".cvmfscatalog";
 
 /// Which `overlay.*` extended attributes the mount that will be made honours.
@@ -106,16 +107,6 @@ pub struct Trees {
     pub bottom: bool,
 }
 
-/// What [`prepare`] gives.
-#[derive(Debug)]
-pub struct Prepared {
-    /// One for each source, in their order.
-    pub trees: Vec<Trees>,
-    /// Goes above the topmost layer, once: hides the `/.cvmfscatalog` that every layer on
-    /// CernVM-FS has. One for all saves a tree for each layer that has no markers at all.
-    pub top: Option<OwnedFd>,
-}
-
 /// Finds or makes what to stack around each of `sources`, all of them at once.
 ///
 /// Call it once for a whole stack, and with no layer in it twice: overlayfs refuses a directory
@@ -127,7 +118,7 @@ pub fn prepare(
     sources: &[Source<'_>],
     xattrs: Xattrs,
     limit: Duration,
-) -> Result<Prepared> {
+) -> Result<Vec<Trees>> {
     let pool = Pool::until(Instant::now() + limit, limit);
     let mut found: Vec<Option<(Entry, Trees)>> = Vec::with_capacity(sources.len());
     let mut missing = Vec::new();
@@ -151,19 +142,11 @@ pub fn prepare(
             found[index] = Some(made);
         }
     }
-    let mut prepared = Prepared {
-        trees: Vec::with_capacity(found.len()),
-        top: None,
-    };
-    let mut catalog = false;
-    for (entry, trees) in found.into_iter().flatten() {
-        catalog |= entry.catalog;
-        prepared.trees.push(trees);
-    }
-    if catalog {
-        prepared.top = Some(top(cache, xattrs)?);
-    }
-    Ok(prepared)
+    Ok(found
+        .into_iter()
+        .flatten()
+        .map(|(_, trees)| trees)
+        .collect())
 }
 
 /// A layer that the cache knows nothing of.
@@ -260,27 +243,6 @@ fn make_one(cache: &Cache, job: Job, xattrs: Xattrs) -> Result<(Entry, Trees)> {
     cache
         .keep(key.as_ref(), &plan, &lists, &salt, xattrs)
         .map_err(|err| Error::caused(format!("the whiteouts of layer {}", layer.name), err))
-}
-
-/// The tree that hides `/.cvmfscatalog`: the same for every stack.
-fn top(cache: &Cache, xattrs: Xattrs) -> Result<OwnedFd> {
-    let key = Key::top(xattrs);
-    let trees = match cache.find(&key, None)? {
-        Some((_, trees)) => trees,
-        None => {
-            let mut lists = Lists {
-                masked: vec![CATALOG.to_vec()],
-                ..Lists::default()
-            };
-            let plan = Plan::new(&mut lists, |_| Ok(layer::Found::Directory(None)))?;
-            cache
-                .keep(Some(&key), &plan, &lists, key.as_bytes(), xattrs)?
-                .1
-        }
-    };
-    trees
-        .above
-        .ok_or_else(|| Error::new("the cache of whiteouts holds no tree for the root"))
 }
 
 #[cfg(test)]

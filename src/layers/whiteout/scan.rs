@@ -106,7 +106,7 @@ fn directory(layer: &Layer, dir: &[u8], foreign: Option<Xattrs>) -> Result<(List
             // The kernel honours it, yet lists it in a directory that is merged with no other.
             name if kind == Kind::Whiteout => lists.masked.push(join(dir, name)),
             name if name.starts_with(PREFIX) => marker(&mut lists, dir, name),
-            CATALOG if kind == Kind::File && dir.is_empty() => lists.catalog = true,
+            CATALOG if kind == Kind::File && dir.is_empty() => (),
             CATALOG if kind == Kind::File => lists.masked.push(join(dir, CATALOG)),
             name if kind == Kind::Directory => subdirs.push(join(dir, name)),
             _ => (),

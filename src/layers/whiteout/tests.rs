@@ -39,7 +39,7 @@ impl Place {
         }
     }
 
-    fn prepare(&self, digest: Option<&str>, markers: Option<&Markers>) -> Prepared {
+    fn prepare(&self, digest: Option<&str>, markers: Option<&Markers>) -> Vec<Trees> {
         let cache = Cache::open(&self.base.path().join("cache")).unwrap();
         let layer = File::open(self.layer()).unwrap();
         let source = Source {
@@ -53,7 +53,7 @@ impl Place {
 
     /// What the tree below the layer hides in its root.
     fn hidden(&self, digest: Option<&str>, markers: Option<&Markers>) -> Vec<String> {
-        names(self.prepare(digest, markers).trees[0].below.as_ref())
+        names(self.prepare(digest, markers)[0].below.as_ref())
     }
 }
 
@@ -151,14 +151,10 @@ fn a_bad_list_is_refused_with_layer_and_reason_and_leaves_nothing() {
 fn a_layer_without_markers_is_remembered_without_any_tree() {
     let place = Place::new(&["bin/sh", ".cvmfscatalog"]);
     let prepared = place.prepare(Some(&digest()), None);
-    assert!(prepared.trees[0].above.is_none() && prepared.trees[0].below.is_none());
-    assert_eq!(names(prepared.top.as_ref()), [".cvmfscatalog"]);
+    assert!(prepared[0].above.is_none() && prepared[0].below.is_none());
     let link = place.cached(&format!("links/scan-{}-user", digest()));
-    assert_eq!(fs::read_link(link).unwrap(), Path::new("catalog::"));
-    // The one tree is that for the top.
-    assert_eq!(fs::read_dir(place.cached("trees")).unwrap().count(), 1);
-    fs::remove_file(place.layer().join(".cvmfscatalog")).unwrap();
-    assert!(place.prepare(None, None).top.is_none());
+    assert_eq!(fs::read_link(link).unwrap(), Path::new("::"));
+    assert_eq!(fs::read_dir(place.cached("trees")).unwrap().count(), 0);
 }
 
 #[test]
@@ -188,7 +184,7 @@ fn two_layers_with_the_same_markers_have_trees_of_their_own() {
     let sources = [source(one.as_fd()), source(two.as_fd())];
     let prepared = prepare(&cache, &sources, Xattrs::User, LIMIT).unwrap();
     let inode = |n: usize| {
-        let fd = prepared.trees[n].below.as_ref().unwrap();
+        let fd = prepared[n].below.as_ref().unwrap();
         rustix::fs::fstat(fd).unwrap().st_ino
     };
     assert_ne!(inode(0), inode(1));
@@ -335,10 +331,7 @@ fn a_layer_deeper_than_the_longest_path_is_scanned() {
     .unwrap();
     let prepared = place.prepare(Some(&digest()), None);
     let deep = [name.as_str(); 20].join("/");
-    for (tree, wanted) in [
-        (&prepared.trees[0].above, ".wh.x"),
-        (&prepared.trees[0].below, "x"),
-    ] {
+    for (tree, wanted) in [(&prepared[0].above, ".wh.x"), (&prepared[0].below, "x")] {
         let dir = layer::open(tree.as_ref().unwrap().as_fd(), deep.as_bytes()).unwrap();
         assert_eq!(names(Some(&dir)), [wanted]);
     }

@@ -5,8 +5,8 @@ use super::super::tree::Plan;
 
 /// What is known of a layer.
 ///
-/// Its text is `<words>:<id>:<path>`: what there is (`above`, `below`, `bottom`, `catalog`, with
-/// commas between), the digest that the trees are named by, and the directory that could not be
+/// Its text is `<words>:<id>:<path>`: what there is (`above`, `below`, `bottom`, with commas
+/// between), the digest that the trees are named by, and the directory that could not be
 /// read. A layer without markers has the text `::`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Entry {
@@ -16,8 +16,6 @@ pub(in super::super) struct Entry {
     pub below: bool,
     /// Nothing may be stacked beneath the layer.
     pub bottom: bool,
-    /// The layer's root holds a `.cvmfscatalog`.
-    pub catalog: bool,
     /// The name of the trees, if there is one.
     pub tree: Option<String>,
     /// The entry holds only while this directory of the layer cannot be read.
@@ -36,7 +34,6 @@ impl Entry {
             above,
             below,
             bottom: plan.bottom,
-            catalog: lists.catalog,
             tree: (above || below).then(|| plan.id(salt)),
             unread: lists.unread.clone(),
         }
@@ -48,19 +45,13 @@ impl Entry {
             above,
             below,
             bottom,
-            catalog,
             tree,
             unread,
         } = self;
-        let words: Vec<&str> = [
-            (above, "above"),
-            (below, "below"),
-            (bottom, "bottom"),
-            (catalog, "catalog"),
-        ]
-        .into_iter()
-        .filter_map(|(there, word)| there.then_some(word))
-        .collect();
+        let words: Vec<&str> = [(above, "above"), (below, "below"), (bottom, "bottom")]
+            .into_iter()
+            .filter_map(|(there, word)| there.then_some(word))
+            .collect();
         let tree = tree.as_deref().unwrap_or_default();
         let mut text = format!("{}:{tree}:", words.join(",")).into_bytes();
         text.extend_from_slice(unread.as_deref().unwrap_or_default());
@@ -79,7 +70,6 @@ impl Entry {
                 "above" => entry.above = true,
                 "below" => entry.below = true,
                 "bottom" => entry.bottom = true,
-                "catalog" => entry.catalog = true,
                 _ => return None,
             }
         }
@@ -99,16 +89,15 @@ mod tests {
 
     #[test]
     fn every_entry_is_read_back_from_its_text() {
-        for bits in 0..32_u8 {
+        for bits in 0..16_u8 {
             let bit = |n: u8| bits & (1 << n) != 0;
             let (above, below) = (bit(0), bit(1));
             let entry = Entry {
                 above,
                 below,
                 bottom: bit(2),
-                catalog: bit(3),
                 tree: (above || below).then(|| "0f".repeat(32)),
-                unread: bit(4).then(|| b"a:b/\xff,c".to_vec()),
+                unread: bit(3).then(|| b"a:b/\xff,c".to_vec()),
             };
             let text = entry.text().unwrap();
             assert_eq!(Entry::parse(&text), Some(entry));
