@@ -1,7 +1,7 @@
 # The list of commands. `make demo` and `make test` do all the set-up they need.
 
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
-	aardvark-dns conmon catatonit busybox-static umoci strace iproute2 jq util-linux \
+	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
 	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc
 
 .PHONY: build tools test lint demo bench clean
@@ -21,6 +21,14 @@ test: tools build
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
 	cargo test --locked
 	tests/lab cargo test --locked --features lab --tests -- --test-threads=2
+
+# From layers in directories to a running container. IMAGE=NAME takes one of a repository at /cvmfs.
+demo: tools build
+	@tests/demo $(IMAGE)
+
+# One table: cvmfs-run beside runc and crun.
+bench: tools
+	cargo bench --locked --bench runtime
 
 clean:
 	cargo clean
