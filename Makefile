@@ -19,8 +19,7 @@ lint:
 
 test: tools build
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
-	cargo test --locked
-	tests/lab cargo test --locked --features lab --tests -- --test-threads=2
+	tests/lab cargo test --release --locked --features lab
 
 # From layers in directories to a running container. IMAGE=NAME takes one of a repository at /cvmfs.
 demo: tools build

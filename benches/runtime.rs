@@ -279,39 +279,36 @@ fn median(times: &mut [Duration]) -> f64 {
 
 /// The number of system calls, of all processes; `None` without strace.
 fn calls(subject: &Subject, verb: Verb) -> Option<u64> {
-    let mut total = 0;
-    for command in commands(subject, verb) {
-        let mut traced = Command::new("strace");
-        traced
-            .args(["-f", "-c", "-o", "/dev/stdout"])
-            .arg(command.get_program());
-        traced
-            .args(command.get_args())
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-        let output = traced.output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
+    let texts = under(subject, verb, &["strace", "-f", "-c"])?;
+    texts.iter().try_fold(0, |total, text| {
         let line = text.lines().rev().find(|line| line.ends_with(" total"))?;
-        total += line.split_whitespace().nth(3)?.parse::<u64>().ok()?;
-    }
-    Some(total)
+        Some(total + line.split_whitespace().nth(3)?.parse::<u64>().ok()?)
+    })
 }
 
 /// The largest memory of any of its processes, in KiB; `None` without time(1).
 fn memory(subject: &Subject, verb: Verb) -> Option<f64> {
-    let mut peak: f64 = 0.0;
+    let texts = under(subject, verb, &["/usr/bin/time", "-f", "%M"])?;
+    texts.iter().try_fold(0.0, |peak: f64, text| {
+        Some(peak.max(text.lines().last()?.trim().parse().ok()?))
+    })
+}
+
+/// Does it once under another program, and gives what that says of each command. It says so in a
+/// file: a container that waits to be started would keep a pipe open.
+fn under(subject: &Subject, verb: Verb, program: &[&str]) -> Option<Vec<String>> {
+    let report = subject.bundle.join("report");
+    let mut texts = Vec::new();
     for command in commands(subject, verb) {
-        let mut timed = Command::new("/usr/bin/time");
-        timed
-            .args(["-f", "%M", "-o", "/dev/stdout"])
-            .arg(command.get_program());
-        let output = timed
-            .args(command.get_args())
+        let mut outer = Command::new(program[0]);
+        outer.args(&program[1..]).arg("-o").arg(&report);
+        outer.arg(command.get_program()).args(command.get_args());
+        outer
             .stdin(Stdio::null())
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        peak = peak.max(text.lines().last()?.trim().parse().ok()?);
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        outer.status().ok()?;
+        texts.push(fs::read_to_string(&report).ok()?);
     }
-    Some(peak)
+    Some(texts)
 }
