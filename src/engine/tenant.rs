@@ -88,7 +88,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id),
         detached: true,
-        executor: Box::new(executor::Program),
+        executor: Box::new(executor::Program { first: false }),
         no_pivot: false,
         stdin: None,
         stdout: None,
