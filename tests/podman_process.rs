@@ -266,7 +266,7 @@ fn nothing_of_the_runtime_stays_open() {
         run -d --name @c @image sleep 1000
         exec @c ls /proc/1/fd /proc/self/fd
         exec -t @c ls /proc/self/fd
-        $ $podman run --rm --preserve-fds 2 @image sh -c 'ls /proc/1/fd; cat <&4' 3</dev/null 4</etc/hostname | head -n 5 | wc -l
+        $ $podman run --rm --preserve-fds 2 @image sh -c 'ls /proc/1/fd; cat <&4' 3</dev/null 4</etc/hostname | wc -l
         ",
     );
 }
@@ -276,11 +276,11 @@ fn signals_are_as_they_are_by_default() {
     same(
         "busybox:1.35",
         "
-        run --rm @image grep Sig /proc/1/status
+        run --rm @image grep Sig[BIC] /proc/1/status
         run --rm @image sh -c 'yes | head -n 1; echo done'
         run -d --name @c @image sleep 1000
-        exec @c grep Sig /proc/self/status
-        $ trap '' PIPE HUP INT; $podman run --rm @image grep Sig /proc/1/status
+        exec @c grep Sig[BIC] /proc/self/status
+        $ trap '' PIPE HUP INT; $podman run --rm @image grep Sig[BIC] /proc/1/status
         ",
     );
 }
