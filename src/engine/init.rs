@@ -12,11 +12,11 @@ use libcontainer::process::container_main_process::container_main_process;
 use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, inside, stdio, userns};
+use super::{cgroup, executor, explain, hierarchies, inside, stdio, userns};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -62,6 +62,15 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     if create.normal.no_cgroup {
         cgroup::hide()?;
     }
+    let hierarchies = match create.host.cgroup {
+        host::Cgroup::V1 if !create.normal.no_cgroup => hierarchies::read()?,
+        _ => Vec::new(),
+    };
+    if !hierarchies.is_empty() {
+        let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
+        create.normal.extras.links.extend(links);
+    }
+    let stay = hierarchies::join(&hierarchies, &state.cgroup, true)?;
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
@@ -116,8 +125,11 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         .as_raw();
     state.pid = pid;
     state.start_time = state::start_time(pid).unwrap_or_default();
+    drop(stay);
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
-    stdio::give(pid, uid).inspect_err(|_| {
+    let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+        .and_then(|()| stdio::give(pid, uid));
+    given.inspect_err(|_| {
         let _ = crate::sys::kill(pid, libc::SIGKILL);
     })
 }

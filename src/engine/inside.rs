@@ -36,6 +36,11 @@ pub fn run(extras: &str) -> Result<()> {
         copy_up(&rootfs, &root, copy)
             .map_err(|err| Error::caused(format!("cannot copy up {}", copy.destination), err))?;
     }
+    for (path, target) in &extras.links {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("/", path));
+        rustix::fs::symlinkat(target.as_str(), &beneath(&root, dir)?, name)
+            .doing(|| format!("cannot make the link {path}"))?;
+    }
     for (destination, options) in &extras.propagation {
         let target = beneath(&root, destination)?;
         for option in options {

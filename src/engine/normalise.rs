@@ -17,6 +17,9 @@ pub struct Extras {
     /// tmpfs mounts that start as a copy of the directory they cover.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copy_up: Vec<CopyUp>,
+    /// Symbolic links: path and target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<(String, String)>,
     /// Mounts and the propagation they ask for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub propagation: Vec<(String, Vec<String>)>,
@@ -34,7 +37,7 @@ pub struct CopyUp {
 impl Extras {
     /// Whether there is anything to do.
     pub fn is_empty(&self) -> bool {
-        self.copy_up.is_empty() && self.propagation.is_empty()
+        self.copy_up.is_empty() && self.links.is_empty() && self.propagation.is_empty()
     }
 }
 
