@@ -28,15 +28,12 @@ static GIVEN: OnceLock<HashMap<String, String>> = OnceLock::new();
 
 /// Runs `process.args` of the specification.
 #[derive(Clone)]
-pub struct Program {
-    /// Whether it is the container's first: its start was reported before it is executed, so that
-    /// only its own standard error can tell what goes wrong then.
-    pub first: bool,
-}
+pub struct Program;
 
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
+        be_an_ordinary_user(process);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
 
@@ -65,16 +62,21 @@ impl Executor for Program {
         let program = text(&path.to_string_lossy())?;
         sys::reset_signals();
         let Err(err) = nix::unistd::execve(&program, &args, &env);
-        if self.first {
-            // As runc says it, and with its exit code.
-            eprintln!("exec {}: {}", path.display(), words(err));
-            std::process::exit(1);
-        }
-        Err(other(format!(
-            "{:?}: {}",
-            path.display().to_string(),
-            words(err)
-        )))
+        // Its start was reported before: only its own standard error can tell now. In runc's words,
+        // and with its exit code.
+        eprintln!("exec {}: {}", path.display(), words(err));
+        std::process::exit(1);
+    }
+}
+
+/// Gives up what libcontainer leaves effective until execve: a program in a directory that its user
+/// may not enter is refused before the start is reported, not after.
+fn be_an_ordinary_user(process: &Process) {
+    let sets = process.capabilities().as_ref();
+    let effective = sets.and_then(|sets| sets.effective().clone());
+    if process.user().uid() != 0 && effective.is_none_or(|set| set.is_empty()) {
+        // A seccomp filter may forbid it; then execve decides, as it would.
+        let _ = caps::clear(None, caps::CapSet::Effective);
     }
 }
 

@@ -111,7 +111,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id),
         detached: !create.foreground,
-        executor: Box::new(executor::Program { first: true }),
+        executor: Box::new(executor::Program),
         no_pivot: create.no_pivot,
         stdin: None,
         stdout: None,

@@ -137,11 +137,22 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
             let kind = FileType::from_raw_mode(stat.st_mode);
             match kind {
                 FileType::Directory => {
-                    rustix::fs::mkdirat(&to, name, Mode::RWXU).doing(doing)?;
+                    match rustix::fs::mkdirat(&to, name, Mode::RWXU) {
+                        // Made for what is mounted at it or below.
+                        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                        Err(err) => return Err(Error::caused(doing(), err)),
+                    }
                     let flags =
                         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let below = |dir: &OwnedFd| rustix::fs::openat(dir, name, flags, Mode::empty());
-                    pending.push((below(&from).doing(doing)?, below(&to).doing(doing)?));
+                    let below = |dir: &OwnedFd| {
+                        rustix::fs::openat2(dir, name, flags, Mode::empty(), ResolveFlags::NO_XDEV)
+                    };
+                    let target = match below(&to) {
+                        // What is mounted there stays as it is.
+                        Err(rustix::io::Errno::XDEV) => continue,
+                        target => target.doing(doing)?,
+                    };
+                    pending.push((below(&from).doing(doing)?, target));
                 }
                 FileType::RegularFile => {
                     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -153,8 +164,13 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
                         flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
                         Mode::RUSR | Mode::WUSR,
                     );
+                    let writing = match writing {
+                        // Made for a file that is mounted at it.
+                        Err(rustix::io::Errno::EXIST) => continue,
+                        writing => writing.doing(doing)?,
+                    };
                     let mut reading = std::fs::File::from(reading.doing(doing)?);
-                    let mut writing = std::fs::File::from(writing.doing(doing)?);
+                    let mut writing = std::fs::File::from(writing);
                     std::io::copy(&mut reading, &mut writing).doing(doing)?;
                 }
                 FileType::Symlink => {

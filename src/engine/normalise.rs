@@ -51,6 +51,17 @@ pub struct Normal {
     pub no_cgroup: bool,
 }
 
+impl Normal {
+    /// Leaves the container where its engine is, as the engine asked: then nothing of its own can
+    /// be limited.
+    pub fn without_cgroup(&mut self) {
+        self.no_cgroup = true;
+        if let Some(linux) = self.spec.linux_mut() {
+            linux.set_resources(None);
+        }
+    }
+}
+
 /// Propagation options of a mount (runtime-spec config.md, «Linux mount options»).
 const PROPAGATION: [&str; 8] = [
     "private",

@@ -97,7 +97,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id),
         detached: true,
-        executor: Box::new(executor::Program { first: false }),
+        executor: Box::new(executor::Program),
         no_pivot: false,
         stdin: None,
         stdout: None,
@@ -128,9 +128,22 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
     match said.as_str() {
         "" => Ok(pid),
         said => Err(Error::new(format!(
-            "unable to start container process: {said}"
+            "unable to start container process: {}",
+            in_runcs_words(said, process.cwd())
         ))),
     }
+}
+
+/// A working directory that cannot be entered, in the words by which engines know 127 and 126;
+/// anything else as it is.
+fn in_runcs_words(said: &str, cwd: &Path) -> String {
+    let words = match said.rsplit_once("failed to chdir e=") {
+        Some((_, "ENOENT")) => "no such file or directory",
+        Some((_, "EACCES")) => "permission denied",
+        Some((_, "ENOTDIR")) => "not a directory",
+        _ => return said.to_owned(),
+    };
+    format!("chdir to cwd ({cwd:?}) set in config.json failed: {words}")
 }
 
 /// Puts the namespaces of the container's first process into the specification, those that differ
