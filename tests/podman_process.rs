@@ -224,7 +224,7 @@ fn the_environment_is_complete() {
     );
     same(
         "python:3.11",
-        "run --rm --hostname box --entrypoint= @image env",
+        "run --rm --hostname box --entrypoint= @image sh -c 'env | sort'",
     );
 }
 
@@ -324,6 +324,7 @@ fn a_process_is_in_sessions_and_groups_as_ever() {
 }
 
 #[test]
+#[ignore = "open: podman unmounts its idmapped copies of the lowers before it calls the runtime"]
 fn user_namespaces_have_their_maps() {
     let what = format!(
         "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id; {STATUS}; stat -c %u:%g /bin /etc/passwd /proc /sys /dev/null"

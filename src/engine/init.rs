@@ -71,10 +71,10 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         create.normal.extras.links.extend(links);
     }
     let stay = hierarchies::join(&hierarchies, &state.cgroup, true)?;
+    create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
-    make_cwd(&spec, &state.rootfs)?;
     if create.keyring {
         crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
             .doing(|| "cannot make a session keyring")?;
@@ -121,7 +121,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         spec: Rc::new(spec),
     };
     let pid = container_main_process(&args)
-        .map_err(|err| explain("unable to start container process", err))?
+        .map_err(|err| explain("unable to start container process", err, process.cwd()))?
         .as_raw();
     state.pid = pid;
     state.start_time = state::start_time(pid).unwrap_or_default();
@@ -154,22 +154,26 @@ fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
     Ok(())
 }
 
-/// Makes the working directory where the image has none, as runc does.
-fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<()> {
+/// Makes the working directory where the image has none, as runc does. One below a mount is given
+/// back: it is made when that is mounted.
+fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     let Some(process) = spec.process() else {
-        return Ok(());
+        return Ok(None);
     };
     let cwd = process.cwd();
-    if cwd.as_os_str().is_empty() || cwd == Path::new("/") || below_a_mount(spec, cwd) {
-        return Ok(());
+    if cwd.as_os_str().is_empty() || cwd == Path::new("/") {
+        return Ok(None);
+    }
+    if below_a_mount(spec, cwd) {
+        return Ok(Some(cwd.clone()));
     }
     let doing = || format!("cannot make the working directory {}", cwd.display());
     let root = pathrs::Root::open(rootfs).doing(doing)?;
     if root.resolve(cwd).is_ok() {
-        return Ok(());
+        return Ok(None);
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    root.mkdir_all(cwd, &mode).map(drop).doing(doing)
+    root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)
 }
 
 /// Whether something is mounted over a path's beginning: then it is not the root's to make.
@@ -177,7 +181,9 @@ fn below_a_mount(spec: &Spec, path: &Path) -> bool {
     let mounts = spec.mounts().iter().flatten();
     mounts
         .into_iter()
-        .any(|mount| mount.destination() != Path::new("/") && path.starts_with(mount.destination()))
+        .map(|mount| mount.destination())
+        // The mount point itself is made by whoever mounts.
+        .any(|point| point != Path::new("/") && point != path && path.starts_with(point))
 }
 
 /// Whether the specification makes a new namespace of this kind.

@@ -36,6 +36,14 @@ pub fn run(extras: &str) -> Result<()> {
         copy_up(&rootfs, &root, copy)
             .map_err(|err| Error::caused(format!("cannot copy up {}", copy.destination), err))?;
     }
+    if let Some(cwd) = &extras.cwd {
+        let doing = || format!("cannot make the working directory {}", cwd.display());
+        let root = pathrs::Root::open(&rootfs).doing(doing)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        if root.resolve(cwd).is_err() {
+            root.mkdir_all(cwd, &mode).doing(doing)?;
+        }
+    }
     for (path, target) in &extras.links {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("/", path));
         rustix::fs::symlinkat(target.as_str(), &beneath(&root, dir)?, name)

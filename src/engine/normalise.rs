@@ -17,6 +17,9 @@ pub struct Extras {
     /// tmpfs mounts that start as a copy of the directory they cover.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copy_up: Vec<CopyUp>,
+    /// The working directory, where it is below a mount and perhaps missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<std::path::PathBuf>,
     /// Symbolic links: path and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(String, String)>,
@@ -37,7 +40,10 @@ pub struct CopyUp {
 impl Extras {
     /// Whether there is anything to do.
     pub fn is_empty(&self) -> bool {
-        self.copy_up.is_empty() && self.links.is_empty() && self.propagation.is_empty()
+        self.copy_up.is_empty()
+            && self.cwd.is_none()
+            && self.links.is_empty()
+            && self.propagation.is_empty()
     }
 }
 

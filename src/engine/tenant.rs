@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::state::State;
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, hierarchies, stdio, userns};
+use super::{cgroup, executor, explain, hierarchies, in_runcs_words, stdio, userns};
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
 /// process in it: its seccomp filter binds the new process as well.
@@ -107,7 +107,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         spec: Rc::new(spec),
     };
     let started = container_main_process(&args)
-        .map_err(|err| explain("unable to start container process", err))
+        .map_err(|err| explain("unable to start container process", err, process.cwd()))
         .map(|pid| pid.as_raw())
         .and_then(|pid| {
             let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
@@ -132,18 +132,6 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
             in_runcs_words(said, process.cwd())
         ))),
     }
-}
-
-/// A working directory that cannot be entered, in the words by which engines know 127 and 126;
-/// anything else as it is.
-fn in_runcs_words(said: &str, cwd: &Path) -> String {
-    let words = match said.rsplit_once("failed to chdir e=") {
-        Some((_, "ENOENT")) => "no such file or directory",
-        Some((_, "EACCES")) => "permission denied",
-        Some((_, "ENOTDIR")) => "not a directory",
-        _ => return said.to_owned(),
-    };
-    format!("chdir to cwd ({cwd:?}) set in config.json failed: {words}")
 }
 
 /// Puts the namespaces of the container's first process into the specification, those that differ
