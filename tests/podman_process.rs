@@ -82,7 +82,11 @@ fn a_working_directory_that_is_missing_is_made() {
         ! run --rm --workdir relative @image pwd
         ",
     );
-    same_sh("python:3.11", "--entrypoint= ", "pwd; ls -la");
+    same_sh(
+        "python:3.11",
+        "--entrypoint= ",
+        "pwd; ls -a; stat -c %a:%u:%g .",
+    );
 }
 
 #[test]
