@@ -118,17 +118,32 @@ pub fn join(hierarchies: &[Hierarchy], cgroup: &Cgroup, make: bool) -> Result<St
             continue;
         };
         let dir = hierarchy.dir(&cgroup.path);
-        let made = if make {
-            std::fs::create_dir_all(&dir)
-        } else {
-            Ok(())
+        let enter = || {
+            if make {
+                std::fs::create_dir_all(&dir)?;
+            }
+            std::fs::write(dir.join("cgroup.procs"), "0")
         };
-        match made.and_then(|()| std::fs::write(dir.join("cgroup.procs"), "0")) {
+        // Once more: the delete of another container may just have taken the empty parent away.
+        match enter().or_else(|_| enter()) {
             Ok(()) => stay.0.push(hierarchy.dir(Path::new(former))),
             Err(err) => tracing::warn!("cannot join cgroup {}: {err}", dir.display()),
         }
     }
     Ok(stay)
+}
+
+/// Removes the parents of a container's cgroup from the hierarchies where `join` made them, if
+/// nothing else is in them: engines know only controllers, and leave a pod's cgroup there.
+pub fn remove_parents(hierarchies: &[Hierarchy], cgroup: &Cgroup) {
+    for hierarchy in hierarchies.iter().filter(|h| !h.known()) {
+        let parents = cgroup.path.ancestors().skip(1);
+        for parent in parents.take_while(|path| path.parent().is_some()) {
+            if std::fs::remove_dir(hierarchy.dir(parent)).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 /// Where /proc/self/cgroup says that a process is in a hierarchy.

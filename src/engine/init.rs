@@ -16,7 +16,7 @@ use crate::host::{self, Host};
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, hierarchies, inside, stdio, userns};
+use super::{cgroup, executor, explain, hierarchies, inside, network, stdio, userns};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -128,6 +128,10 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     drop(stay);
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+        .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
+            true => network::loopback_up(pid),
+            false => Ok(()),
+        })
         .and_then(|()| stdio::give(pid, uid));
     given.inspect_err(|_| {
         let _ = crate::sys::kill(pid, libc::SIGKILL);

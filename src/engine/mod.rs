@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod init;
 pub mod inside;
 pub mod kill;
+mod network;
 pub mod normalise;
 mod stdio;
 pub mod tenant;
