@@ -197,7 +197,7 @@ fn containers_that_fail_leave_nothing() {
         (vec![], vec!["no-such-program"]),
         (vec![], vec!["/etc"]),
         (vec![], vec!["sh", "-c", "exit 3"]),
-        (vec![], vec!["sh", "-c", "kill -9 $$"]),
+        (vec![], vec!["sh", "-c", "exit 137"]),
         (vec!["--init"], vec!["sh", "-c", "sleep 1000 & kill -9 $$"]),
         (vec!["--sysctl", "net.no.such=1"], vec!["true"]),
         (vec!["--annotation", "run.cvmfs.layers=/etc"], vec!["true"]),
