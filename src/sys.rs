@@ -68,3 +68,29 @@ pub fn new_session_keyring(name: &str) -> nix::Result<()> {
         Err(err) => Err(err),
     }
 }
+
+/// Brings the loopback interface of this process's network namespace up.
+pub fn loopback_up() -> nix::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let mut name = [0; libc::IFNAMSIZ];
+    for (to, from) in name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    let request = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            // What netdevice(7) calls IFF_UP; a loopback interface keeps its other flags by itself.
+            ifru_flags: 1,
+        },
+    };
+    // SAFETY: the request is a whole ifreq that outlives the call, and SIOCSIFFLAGS only reads it.
+    #[allow(unsafe_code, reason = "no crate of ours sets an interface's flags")]
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    nix::errno::Errno::result(result).map(drop)
+}

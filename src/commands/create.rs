@@ -135,7 +135,9 @@ impl Options {
             return self.hand_over(context, &config, dir, state, reasons, foreground);
         }
         let mut normal = normalise::normalise(bundle.config, &state.id, &context.host)?;
-        normal.no_cgroup |= context.global.cgroup_manager == Some(CgroupManager::Disabled);
+        if context.global.cgroup_manager == Some(CgroupManager::Disabled) {
+            normal.without_cgroup();
+        }
         state.cgroup = cgroup::of(
             &normal.spec,
             context.systemd(),

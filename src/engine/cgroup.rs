@@ -75,7 +75,12 @@ pub fn remove(cgroup: &Cgroup, id: &str) -> Result<()> {
     // gives up on what the container made below its own cgroup.
     hierarchies(cgroup)
         .iter()
-        .try_for_each(|dir| remove_tree(dir))
+        .try_for_each(|dir| remove_tree(dir))?;
+    let all = super::hierarchies::read()?;
+    if all.iter().any(|h| !h.controllers.is_empty()) {
+        super::hierarchies::remove_parents(&all, cgroup);
+    }
+    Ok(())
 }
 
 /// Removes a cgroup and those below it, their processes killed.

@@ -33,6 +33,7 @@ pub struct Program;
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
+        be_an_ordinary_user(process);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
 
@@ -61,11 +62,21 @@ impl Executor for Program {
         let program = text(&path.to_string_lossy())?;
         sys::reset_signals();
         let Err(err) = nix::unistd::execve(&program, &args, &env);
-        Err(other(format!(
-            "{:?}: {}",
-            path.display().to_string(),
-            words(err)
-        )))
+        // Its start was reported before: only its own standard error can tell now. In runc's words,
+        // and with its exit code.
+        eprintln!("exec {}: {}", path.display(), words(err));
+        std::process::exit(1);
+    }
+}
+
+/// Gives up what libcontainer leaves effective until execve: a program in a directory that its user
+/// may not enter is refused before the start is reported, not after.
+fn be_an_ordinary_user(process: &Process) {
+    let sets = process.capabilities().as_ref();
+    let effective = sets.and_then(|sets| sets.effective().clone());
+    if process.user().uid() != 0 && effective.is_none_or(|set| set.is_empty()) {
+        // A seccomp filter may forbid it; then execve decides, as it would.
+        let _ = caps::clear(None, caps::CapSet::Effective);
     }
 }
 
@@ -96,10 +107,8 @@ fn find(process: &Process) -> Result<PathBuf, String> {
         let path = Path::new(name);
         return match executable(path) {
             Ok(()) => Ok(path.to_owned()),
-            Err(nix::Error::ENOENT) => {
-                Err(format!("{name:?}: stat {name}: no such file or directory"))
-            }
-            Err(err) => Err(format!("{name:?}: {}", words(err))),
+            Err(Refusal::Stat(err)) => Err(format!("{name:?}: stat {name}: {}", words(err))),
+            Err(Refusal::Execute(err)) => Err(format!("{name:?}: {}", words(err))),
         };
     }
     let env = process.env().as_deref().unwrap_or_default();
@@ -117,15 +126,24 @@ fn find(process: &Process) -> Result<PathBuf, String> {
     Err(format!("{name:?}: executable file not found in $PATH"))
 }
 
+/// Why a file cannot be executed.
+enum Refusal {
+    /// It cannot be looked at.
+    Stat(nix::Error),
+    /// It is there.
+    Execute(nix::Error),
+}
+
 /// Whether this process, as it is now, may execute a file.
-fn executable(path: &Path) -> nix::Result<()> {
-    let stat = nix::sys::stat::stat(path)?;
+fn executable(path: &Path) -> Result<(), Refusal> {
+    let stat = nix::sys::stat::stat(path).map_err(Refusal::Stat)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     if kind == rustix::fs::FileType::Directory {
-        return Err(nix::Error::EISDIR);
+        // What execve says of one; engines take it for 126, which they do not take EISDIR for.
+        return Err(Refusal::Execute(nix::Error::EACCES));
     }
     let access = rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
-    access.map_err(|err| nix::Error::from_raw(err.raw_os_error()))
+    access.map_err(|err| Refusal::Execute(nix::Error::from_raw(err.raw_os_error())))
 }
 
 /// The environment in its order: a variable that is given twice keeps its first place and its last
@@ -196,11 +214,16 @@ mod tests {
                 vec![],
                 "\"/nosuch\": stat /nosuch: no such file or directory",
             ),
-            (vec!["/etc"], vec![], "\"/etc\": is a directory"),
+            (vec!["/etc"], vec![], "\"/etc\": permission denied"),
             (
                 vec!["/etc/passwd"],
                 vec![],
                 "\"/etc/passwd\": permission denied",
+            ),
+            (
+                vec!["/etc/passwd/sh"],
+                vec![],
+                "\"/etc/passwd/sh\": stat /etc/passwd/sh: not a directory",
             ),
             (vec![""], vec![], "\"\": executable file not found in $PATH"),
         ] {

@@ -12,11 +12,11 @@ use libcontainer::process::container_main_process::container_main_process;
 use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, inside, stdio, userns};
+use super::{cgroup, executor, explain, hierarchies, inside, network, stdio, userns};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -62,10 +62,19 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     if create.normal.no_cgroup {
         cgroup::hide()?;
     }
+    let hierarchies = match create.host.cgroup {
+        host::Cgroup::V1 if !create.normal.no_cgroup => hierarchies::read()?,
+        _ => Vec::new(),
+    };
+    if !hierarchies.is_empty() {
+        let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
+        create.normal.extras.links.extend(links);
+    }
+    let stay = hierarchies::join(&hierarchies, &state.cgroup, true)?;
+    create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
-    make_cwd(&spec, &state.rootfs)?;
     if create.keyring {
         crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
             .doing(|| "cannot make a session keyring")?;
@@ -112,12 +121,19 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         spec: Rc::new(spec),
     };
     let pid = container_main_process(&args)
-        .map_err(|err| explain("unable to start container process", err))?
+        .map_err(|err| explain("unable to start container process", err, process.cwd()))?
         .as_raw();
     state.pid = pid;
     state.start_time = state::start_time(pid).unwrap_or_default();
+    drop(stay);
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
-    stdio::give(pid, uid).inspect_err(|_| {
+    let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+        .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
+            true => network::loopback_up(pid),
+            false => Ok(()),
+        })
+        .and_then(|()| stdio::give(pid, uid));
+    given.inspect_err(|_| {
         let _ = crate::sys::kill(pid, libc::SIGKILL);
     })
 }
@@ -142,22 +158,26 @@ fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
     Ok(())
 }
 
-/// Makes the working directory where the image has none, as runc does.
-fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<()> {
+/// Makes the working directory where the image has none, as runc does. One below a mount is given
+/// back: it is made when that is mounted.
+fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     let Some(process) = spec.process() else {
-        return Ok(());
+        return Ok(None);
     };
     let cwd = process.cwd();
-    if cwd.as_os_str().is_empty() || cwd == Path::new("/") || below_a_mount(spec, cwd) {
-        return Ok(());
+    if cwd.as_os_str().is_empty() || cwd == Path::new("/") {
+        return Ok(None);
+    }
+    if below_a_mount(spec, cwd) {
+        return Ok(Some(cwd.clone()));
     }
     let doing = || format!("cannot make the working directory {}", cwd.display());
     let root = pathrs::Root::open(rootfs).doing(doing)?;
     if root.resolve(cwd).is_ok() {
-        return Ok(());
+        return Ok(None);
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    root.mkdir_all(cwd, &mode).map(drop).doing(doing)
+    root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)
 }
 
 /// Whether something is mounted over a path's beginning: then it is not the root's to make.
@@ -165,7 +185,9 @@ fn below_a_mount(spec: &Spec, path: &Path) -> bool {
     let mounts = spec.mounts().iter().flatten();
     mounts
         .into_iter()
-        .any(|mount| mount.destination() != Path::new("/") && path.starts_with(mount.destination()))
+        .map(|mount| mount.destination())
+        // The mount point itself is made by whoever mounts.
+        .any(|point| point != Path::new("/") && point != path && path.starts_with(point))
 }
 
 /// Whether the specification makes a new namespace of this kind.

@@ -36,6 +36,19 @@ pub fn run(extras: &str) -> Result<()> {
         copy_up(&rootfs, &root, copy)
             .map_err(|err| Error::caused(format!("cannot copy up {}", copy.destination), err))?;
     }
+    if let Some(cwd) = &extras.cwd {
+        let doing = || format!("cannot make the working directory {}", cwd.display());
+        let root = pathrs::Root::open(&rootfs).doing(doing)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        if root.resolve(cwd).is_err() {
+            root.mkdir_all(cwd, &mode).doing(doing)?;
+        }
+    }
+    for (path, target) in &extras.links {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("/", path));
+        rustix::fs::symlinkat(target.as_str(), &beneath(&root, dir)?, name)
+            .doing(|| format!("cannot make the link {path}"))?;
+    }
     for (destination, options) in &extras.propagation {
         let target = beneath(&root, destination)?;
         for option in options {
@@ -132,11 +145,22 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
             let kind = FileType::from_raw_mode(stat.st_mode);
             match kind {
                 FileType::Directory => {
-                    rustix::fs::mkdirat(&to, name, Mode::RWXU).doing(doing)?;
+                    match rustix::fs::mkdirat(&to, name, Mode::RWXU) {
+                        // Made for what is mounted at it or below.
+                        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                        Err(err) => return Err(Error::caused(doing(), err)),
+                    }
                     let flags =
                         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let below = |dir: &OwnedFd| rustix::fs::openat(dir, name, flags, Mode::empty());
-                    pending.push((below(&from).doing(doing)?, below(&to).doing(doing)?));
+                    let below = |dir: &OwnedFd| {
+                        rustix::fs::openat2(dir, name, flags, Mode::empty(), ResolveFlags::NO_XDEV)
+                    };
+                    let target = match below(&to) {
+                        // What is mounted there stays as it is.
+                        Err(rustix::io::Errno::XDEV) => continue,
+                        target => target.doing(doing)?,
+                    };
+                    pending.push((below(&from).doing(doing)?, target));
                 }
                 FileType::RegularFile => {
                     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -148,8 +172,13 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
                         flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
                         Mode::RUSR | Mode::WUSR,
                     );
+                    let writing = match writing {
+                        // Made for a file that is mounted at it.
+                        Err(rustix::io::Errno::EXIST) => continue,
+                        writing => writing.doing(doing)?,
+                    };
                     let mut reading = std::fs::File::from(reading.doing(doing)?);
-                    let mut writing = std::fs::File::from(writing.doing(doing)?);
+                    let mut writing = std::fs::File::from(writing);
                     std::io::copy(&mut reading, &mut writing).doing(doing)?;
                 }
                 FileType::Symlink => {

@@ -8,10 +8,12 @@ pub mod cgroup;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;
+pub mod hierarchies;
 pub mod hooks;
 pub mod init;
 pub mod inside;
 pub mod kill;
+mod network;
 pub mod normalise;
 mod stdio;
 pub mod tenant;
@@ -41,7 +43,7 @@ fn container(state: &State, dir: &Path, status: ContainerStatus) -> Container {
 
 /// What went wrong in libcontainer, as one error. Its processes hand on only the outermost text;
 /// what lies beneath was written to the diary.
-fn explain(what: &str, err: ProcessError) -> Error {
+fn explain(what: &str, err: ProcessError, cwd: &Path) -> Error {
     let text = match &err {
         ProcessError::Channel(ChannelError::ExecError(text) | ChannelError::OtherError(text)) => {
             text.clone()
@@ -69,5 +71,19 @@ fn explain(what: &str, err: ProcessError) -> Error {
         }
         _ => text,
     };
-    Error::new(format!("{what}: {}", one_line(&text)))
+    let text = in_runcs_words(&one_line(&text), cwd);
+    Error::new(format!("{what}: {text}"))
+}
+
+/// A working directory that cannot be entered, in the words by which engines know 127 and 126;
+/// anything else as it is.
+fn in_runcs_words(said: &str, cwd: &Path) -> String {
+    let errno = said.rsplit_once("failed to chdir e=").map(|(_, rest)| rest);
+    let words = match errno.and_then(|rest| rest.split([':', ' ']).next()) {
+        Some("ENOENT") => "no such file or directory",
+        Some("EACCES") => "permission denied",
+        Some("ENOTDIR") => "not a directory",
+        _ => return said.to_owned(),
+    };
+    format!("chdir to cwd ({cwd:?}) set in config.json failed: {words}")
 }

@@ -17,6 +17,12 @@ pub struct Extras {
     /// tmpfs mounts that start as a copy of the directory they cover.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copy_up: Vec<CopyUp>,
+    /// The working directory, where it is below a mount and perhaps missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<std::path::PathBuf>,
+    /// Symbolic links: path and target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<(String, String)>,
     /// Mounts and the propagation they ask for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub propagation: Vec<(String, Vec<String>)>,
@@ -34,7 +40,10 @@ pub struct CopyUp {
 impl Extras {
     /// Whether there is anything to do.
     pub fn is_empty(&self) -> bool {
-        self.copy_up.is_empty() && self.propagation.is_empty()
+        self.copy_up.is_empty()
+            && self.cwd.is_none()
+            && self.links.is_empty()
+            && self.propagation.is_empty()
     }
 }
 
@@ -46,6 +55,17 @@ pub struct Normal {
     pub extras: Extras,
     /// Whether the container goes without a cgroup of its own.
     pub no_cgroup: bool,
+}
+
+impl Normal {
+    /// Leaves the container where its engine is, as the engine asked: then nothing of its own can
+    /// be limited.
+    pub fn without_cgroup(&mut self) {
+        self.no_cgroup = true;
+        if let Some(linux) = self.spec.linux_mut() {
+            linux.set_resources(None);
+        }
+    }
 }
 
 /// Propagation options of a mount (runtime-spec config.md, «Linux mount options»).

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::state::State;
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, stdio, userns};
+use super::{cgroup, executor, explain, hierarchies, in_runcs_words, stdio, userns};
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
 /// process in it: its seccomp filter binds the new process as well.
@@ -58,6 +58,15 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
     if normal.no_cgroup {
         cgroup::hide()?;
     }
+    let _stay = if state.cgroup.none {
+        None
+    } else {
+        let hierarchies = hierarchies::read()?;
+        let version_1 = hierarchies.iter().any(|h| !h.controllers.is_empty());
+        version_1
+            .then(|| hierarchies::join(&hierarchies, &state.cgroup, false))
+            .transpose()?
+    };
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
     let process = spec
@@ -98,7 +107,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         spec: Rc::new(spec),
     };
     let started = container_main_process(&args)
-        .map_err(|err| explain("unable to start container process", err))
+        .map_err(|err| explain("unable to start container process", err, process.cwd()))
         .map(|pid| pid.as_raw())
         .and_then(|pid| {
             let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
@@ -119,7 +128,8 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
     match said.as_str() {
         "" => Ok(pid),
         said => Err(Error::new(format!(
-            "unable to start container process: {said}"
+            "unable to start container process: {}",
+            in_runcs_words(said, process.cwd())
         ))),
     }
 }

@@ -52,6 +52,11 @@ pub fn at(mountinfo: &[u8], point: &Path) -> Option<Mount> {
         .find_map(parse_line)
 }
 
+/// All mounts, in the order in which they were made.
+pub fn all(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
+    mountinfo.split(|b| *b == b'\n').filter_map(parse_line)
+}
+
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     // 36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/root rw,errors=continue
