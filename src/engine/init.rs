@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, inside, stdio, userns};
+use super::{cgroup, executor, explain, inside, nocgroup, stdio, userns};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -59,9 +59,11 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         .process()
         .clone()
         .ok_or_else(|| Error::new("config.json has no process to run"))?;
-    if create.normal.no_cgroup {
-        cgroup::hide()?;
-    }
+    // Until the container is made.
+    let _hidden = match create.normal.no_cgroup {
+        true => nocgroup::Hidden::for_new(&mut spec, create.dir, create.host)?,
+        false => None,
+    };
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
@@ -100,7 +102,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
             ContainerStatus::Creating,
         )),
         user_ns_config: None,
-        cgroup_config: cgroup::config(&state.cgroup, &state.id),
+        cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
         detached: !create.foreground,
         executor: Box::new(executor::Program),
         no_pivot: create.no_pivot,

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod init;
 pub mod inside;
 pub mod kill;
+pub mod nocgroup;
 pub mod normalise;
 mod stdio;
 pub mod tenant;

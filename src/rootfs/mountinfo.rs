@@ -52,6 +52,14 @@ pub fn at(mountinfo: &[u8], point: &Path) -> Option<Mount> {
         .find_map(parse_line)
 }
 
+/// All mounts, in the kernel's order.
+pub fn all(mountinfo: &[u8]) -> Vec<Mount> {
+    mountinfo
+        .split(|b| *b == b'\n')
+        .filter_map(parse_line)
+        .collect()
+}
+
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     // 36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/root rw,errors=continue
