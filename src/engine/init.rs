@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, inside, nocgroup, stdio, userns};
+use super::{cgroup, executor, explain, groups, inside, nocgroup, stdio, userns};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -68,6 +68,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         add_hook(&mut spec, &create.normal.extras)?;
     }
     make_cwd(&spec, &state.rootfs)?;
+    groups::replace(&mut spec)?;
     if create.keyring {
         crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
             .doing(|| "cannot make a session keyring")?;

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;
+mod groups;
 pub mod hooks;
 pub mod init;
 pub mod inside;

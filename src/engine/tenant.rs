@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::state::State;
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, nocgroup, stdio, userns};
+use super::{cgroup, executor, explain, groups, nocgroup, stdio, userns};
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
 /// process in it: its seccomp filter binds the new process as well.
@@ -63,6 +63,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         true => nocgroup::Hidden::new(host)?,
         false => None,
     };
+    groups::replace(&mut spec)?;
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
     let process = spec
