@@ -277,7 +277,11 @@ mod tests {
             ("unified", json!({"memory.high": "1M"})),
         ] {
             let err = refuse_limits(&config(json!({name: section}))).unwrap_err();
-            assert!(err.to_string().contains(&format!("cannot set {name} limit")), "{err}");
+            assert!(
+                err.to_string()
+                    .contains(&format!("cannot set {name} limit")),
+                "{err}"
+            );
         }
     }
 

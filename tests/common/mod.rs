@@ -1,6 +1,8 @@
 //! What the tests in the laboratory share: podman with one runtime or the other, and what it said.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
+pub mod rootless;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
