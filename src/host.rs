@@ -17,6 +17,8 @@ pub struct Host {
     pub overflow_uid: u32,
     /// How cgroups are mounted.
     pub cgroup: Cgroup,
+    /// Whether version 2 is mounted beside version 1, without controllers.
+    pub hybrid: bool,
 }
 
 /// How the host's cgroups are mounted at /sys/fs/cgroup.
@@ -38,7 +40,9 @@ impl Host {
         let map = std::fs::read_to_string("/proc/self/uid_map")
             .doing(|| "cannot read /proc/self/uid_map")?;
         let in_user_namespace = !is_initial(&map);
-        let cgroup = match nix::sys::statfs::statfs("/sys/fs/cgroup").map(|s| s.filesystem_type()) {
+        let kind = |path| nix::sys::statfs::statfs(path).map(|s| s.filesystem_type());
+        let hybrid = kind("/sys/fs/cgroup/unified") == Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC);
+        let cgroup = match kind("/sys/fs/cgroup") {
             Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC) => Cgroup::V2,
             Ok(nix::sys::statfs::TMPFS_MAGIC) => Cgroup::V1,
             _ => Cgroup::None,
@@ -53,6 +57,7 @@ impl Host {
             },
             overflow_uid: 65534,
             cgroup,
+            hybrid,
         })
     }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::bundle::Bundle;
 use crate::cli::CgroupManager;
-use crate::engine::{self, cgroup, fallback, init, normalise};
+use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise};
 use crate::error::{Context as _, Error, Result};
 use crate::rootfs::{self, Wanted};
 use crate::state::{Cgroup, Dir, Fallback, State};
@@ -134,10 +134,13 @@ impl Options {
         if !reasons.is_empty() {
             return self.hand_over(context, &config, dir, state, reasons, foreground);
         }
-        let mut normal = normalise::normalise(bundle.config, &state.id, &context.host)?;
-        if context.global.cgroup_manager == Some(CgroupManager::Disabled) {
-            normal.without_cgroup();
+        let disabled = context.global.cgroup_manager == Some(CgroupManager::Disabled);
+        let no_cgroup =
+            disabled || !nocgroup::delegated(&bundle.config, &context.host, context.systemd())?;
+        if no_cgroup {
+            nocgroup::refuse_limits(&bundle.config)?;
         }
+        let normal = normalise::normalise(bundle.config, &state.id, no_cgroup)?;
         state.cgroup = cgroup::of(
             &normal.spec,
             context.systemd(),

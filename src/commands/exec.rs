@@ -98,8 +98,7 @@ impl Exec {
             ));
         }
         config["process"] = process;
-        let mut normal = normalise::normalise(config, &state.id, &context.host)?;
-        normal.no_cgroup |= state.cgroup.none;
+        let normal = normalise::normalise(config, &state.id, state.cgroup.none)?;
 
         let relay = (terminal && self.console_socket.is_none())
             .then(crate::engine::terminal::Relay::new)
@@ -115,6 +114,7 @@ impl Exec {
             dir: &dir.path,
             console,
             preserve_fds: self.preserve_fds,
+            host: &context.host,
         })?;
         if let Some(path) = &self.pid_file {
             create::write_pid_file(path, pid)?;

@@ -7,11 +7,12 @@ use libcgroups::common::{
     AnyCgroupManager, CgroupConfig, CgroupManager, FreezerState, create_cgroup_manager,
 };
 use libcontainer::oci_spec::runtime::Spec;
-use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Host};
 use crate::state::Cgroup;
+
+use super::nocgroup;
 
 /// The cgroup of a container, from its normalised specification.
 pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup> {
@@ -40,12 +41,17 @@ pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup>
 }
 
 /// The configuration for libcgroups and libcontainer.
-pub fn config(cgroup: &Cgroup, id: &str) -> CgroupConfig {
-    CgroupConfig {
-        cgroup_path: cgroup.path.clone(),
-        systemd_cgroup: cgroup.systemd,
+pub fn config(cgroup: &Cgroup, id: &str) -> Result<CgroupConfig> {
+    let (cgroup_path, systemd_cgroup) = match cgroup.none {
+        // The cgroup that the process is in already: entering it changes nothing.
+        true => (nocgroup::own()?, false),
+        false => (cgroup.path.clone(), cgroup.systemd),
+    };
+    Ok(CgroupConfig {
+        cgroup_path,
+        systemd_cgroup,
         container_name: id.to_owned(),
-    }
+    })
 }
 
 /// The manager of a container's cgroup; `None` where it has none.
@@ -53,7 +59,7 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
     if cgroup.none {
         return Ok(None);
     }
-    create_cgroup_manager(config(cgroup, id))
+    create_cgroup_manager(config(cgroup, id)?)
         .map(Some)
         .doing(|| format!("cannot open the cgroup of container {id}"))
 }
@@ -67,7 +73,7 @@ pub fn remove(cgroup: &Cgroup, id: &str) -> Result<()> {
         return Ok(());
     }
     if cgroup.systemd {
-        let manager = create_cgroup_manager(config(cgroup, id));
+        let manager = create_cgroup_manager(config(cgroup, id)?);
         let doing = || format!("cannot remove the cgroup of container {id}");
         return manager.doing(doing)?.remove().doing(doing);
     }
@@ -180,24 +186,4 @@ pub fn pids(cgroup: &Cgroup, id: &str, first: i32) -> Result<Vec<i32>> {
             .collect()),
         None => Ok(vec![first]),
     }
-}
-
-/// Lets libcontainer believe in an empty cgroup: its manager of version 2 takes a refused write in
-/// a rootless container for what it is, and the container stays in its engine's cgroup. This
-/// process gets a mount namespace of its own for it.
-pub fn hide() -> Result<()> {
-    const TOP: &str = "/sys/fs/cgroup";
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-        .doing(|| "cannot make a mount namespace")?;
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
-    .doing(|| "cannot change the propagation of mounts")?;
-    let unified = Path::new(TOP).join("unified");
-    rustix::mount::mount(&unified, TOP, "none", MountFlags::BIND, None).map_err(|err| {
-        Error::caused(format!("cannot use {} in place of {TOP}", unified.display()), err).hint(
-            "without a unified hierarchy a rootless container needs the fallback runtime: install crun or runc",
-        )
-    })
 }

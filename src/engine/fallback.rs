@@ -55,6 +55,9 @@ pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
     if !kinds().any(|kind| kind == "mount") {
         reason("a container without a mount namespace");
     }
+    if host.rootless() && host.cgroup == Cgroup::V1 && !host.hybrid {
+        reason("a rootless container on cgroup version 1 alone");
+    }
     if systemd && host.rootless() && host.cgroup == Cgroup::V2 {
         reason("rootless cgroups by systemd");
     }

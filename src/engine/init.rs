@@ -16,7 +16,9 @@ use crate::host::{self, Host};
 use crate::state::{self, State};
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, hierarchies, inside, network, stdio, userns};
+use super::{
+    cgroup, executor, explain, groups, hierarchies, inside, network, nocgroup, stdio, userns,
+};
 
 /// What `create` was asked to do.
 pub struct Create<'a> {
@@ -59,9 +61,11 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         .process()
         .clone()
         .ok_or_else(|| Error::new("config.json has no process to run"))?;
-    if create.normal.no_cgroup {
-        cgroup::hide()?;
-    }
+    // Until the container is made.
+    let _hidden = match create.normal.no_cgroup {
+        true => nocgroup::Hidden::for_new(&mut spec, create.dir, create.host)?,
+        false => None,
+    };
     let hierarchies = match create.host.cgroup {
         host::Cgroup::V1 if !create.normal.no_cgroup => hierarchies::read()?,
         _ => Vec::new(),
@@ -75,6 +79,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
+    groups::replace(&mut spec)?;
     if create.keyring {
         crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
             .doing(|| "cannot make a session keyring")?;
@@ -109,7 +114,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
             ContainerStatus::Creating,
         )),
         user_ns_config: None,
-        cgroup_config: cgroup::config(&state.cgroup, &state.id),
+        cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
         detached: !create.foreground,
         executor: Box::new(executor::Program),
         no_pivot: create.no_pivot,

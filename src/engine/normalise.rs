@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Result};
-use crate::host::{Cgroup, Host};
 
 /// What is done inside the container's namespaces before its root is entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,17 +56,6 @@ pub struct Normal {
     pub no_cgroup: bool,
 }
 
-impl Normal {
-    /// Leaves the container where its engine is, as the engine asked: then nothing of its own can
-    /// be limited.
-    pub fn without_cgroup(&mut self) {
-        self.no_cgroup = true;
-        if let Some(linux) = self.spec.linux_mut() {
-            linux.set_resources(None);
-        }
-    }
-}
-
 /// Propagation options of a mount (runtime-spec config.md, «Linux mount options»).
 const PROPAGATION: [&str; 8] = [
     "private",
@@ -80,12 +68,13 @@ const PROPAGATION: [&str; 8] = [
     "runbindable",
 ];
 
-/// Changes `config` where libcontainer needs it otherwise.
-pub fn normalise(mut config: Value, id: &str, host: &Host) -> Result<Normal> {
+/// Changes `config` where libcontainer needs it otherwise; `no_cgroup` says that the container gets
+/// no cgroup of its own.
+pub fn normalise(mut config: Value, id: &str, no_cgroup: bool) -> Result<Normal> {
     let mut extras = Extras::default();
     process(&mut config);
     mounts(&mut config, &mut extras);
-    let no_cgroup = cgroup(&mut config, id, host);
+    cgroup(&mut config, id, no_cgroup);
     let spec: Spec = serde_json::from_value(config).doing(|| "config.json cannot be used")?;
     Ok(Normal {
         spec,
@@ -244,10 +233,10 @@ fn is_bind(mount: &Map<String, Value>, options: &[String]) -> bool {
         || options.iter().any(|o| o == "bind" || o == "rbind")
 }
 
-/// Settles the cgroup's path; says whether there can be none.
-fn cgroup(config: &mut Value, id: &str, host: &Host) -> bool {
+/// Settles the cgroup's path; without a cgroup nothing is set in one.
+fn cgroup(config: &mut Value, id: &str, none: bool) {
     let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) else {
-        return false;
+        return;
     };
     let path = linux
         .get("cgroupsPath")
@@ -256,13 +245,10 @@ fn cgroup(config: &mut Value, id: &str, host: &Host) -> bool {
     if path.is_empty() {
         linux.insert("cgroupsPath".into(), json!(format!("/{id}")));
     }
-    // Version 1 is delegated to nobody: a rootless container stays where its engine is.
-    let none = host.rootless() && host.cgroup == Cgroup::V1;
     if none {
-        // As rootless runc, which cannot enforce device rules either.
+        // Limits were refused before; what is left are device rules, which nobody enforces there.
         linux.remove("resources");
     }
-    none
 }
 
 #[cfg(test)]
@@ -285,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_libcontainer_refuses_is_put_in_its_words() {
-        let normal = normalise(config(json!([])), "c1", &Host::default()).unwrap();
+        let normal = normalise(config(json!([])), "c1", false).unwrap();
         let process = normal.spec.process().as_ref().unwrap();
         assert_eq!(process.no_new_privileges(), None);
         let bounding = process
@@ -309,7 +295,7 @@ mod tests {
             {"destination": "/a", "source": "/a", "options": ["rbind", "rslave"]},
             {"destination": "/b", "type": "bind", "source": "/b", "options": ["bind", "rprivate", "ro"]},
         ]);
-        let normal = normalise(config(mounts), "c1", &Host::default()).unwrap();
+        let normal = normalise(config(mounts), "c1", false).unwrap();
         assert_eq!(
             normal.extras.copy_up,
             [CopyUp {
@@ -331,7 +317,7 @@ mod tests {
     #[test]
     fn a_mount_without_source_gets_one() {
         let mounts = json!([{"destination": "/dev/shm", "type": "tmpfs"}]);
-        let normal = normalise(config(mounts), "c1", &Host::default()).unwrap();
+        let normal = normalise(config(mounts), "c1", false).unwrap();
         let source = normal.spec.mounts().as_ref().unwrap()[0].source().clone();
         assert_eq!(source.unwrap().to_str(), Some("tmpfs"));
     }

@@ -13,10 +13,13 @@ use libcontainer::process::container_main_process::container_main_process;
 use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 use crate::state::State;
 
 use super::normalise::Normal;
-use super::{cgroup, executor, explain, hierarchies, in_runcs_words, stdio, userns};
+use super::{
+    cgroup, executor, explain, groups, hierarchies, in_runcs_words, nocgroup, stdio, userns,
+};
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
 /// process in it: its seccomp filter binds the new process as well.
@@ -31,6 +34,8 @@ pub struct Exec<'a> {
     pub console: Option<OwnedFd>,
     /// Descriptors from 3 on that the process inherits.
     pub preserve_fds: i32,
+    /// The host.
+    pub host: &'a Host,
 }
 
 /// Namespaces by the name of their file in /proc, in the order in which they are joined.
@@ -53,11 +58,14 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         dir,
         console,
         preserve_fds,
+        host,
     } = exec;
     let mut spec = normal.spec;
-    if normal.no_cgroup {
-        cgroup::hide()?;
-    }
+    let _hidden = match normal.no_cgroup {
+        true => nocgroup::Hidden::new(host)?,
+        false => None,
+    };
+    groups::replace(&mut spec)?;
     let _stay = if state.cgroup.none {
         None
     } else {
@@ -95,7 +103,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         preserve_fds,
         container: Some(super::container(state, dir, ContainerStatus::Running)),
         user_ns_config: None,
-        cgroup_config: cgroup::config(&state.cgroup, &state.id),
+        cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
         detached: true,
         executor: Box::new(executor::Program),
         no_pivot: false,
