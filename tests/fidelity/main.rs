@@ -1,0 +1,12 @@
+//! The root of a container is the image's, whatever way its layers were asked for.
+
+#[path = "../common/bundle.rs"]
+mod bundle;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/walk.rs"]
+mod walk;
+
+mod images;
+mod prefixes;
+mod truth;
