@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::{CVMFS_RUN, Container, lab};
+use crate::common::{CVMFS_RUN, Container, lab, unique};
 use crate::truth::{self, IMAGES};
 use crate::walk::{Entry, Side, Tree, assert_same, walk};
 
@@ -26,21 +26,11 @@ const PODMANS: [&str; 14] = [
 
 /// A container that was created and not started: all its mounts are made in a namespace of its
 /// own, so the engine's mount shows the root as it is beneath them.
-fn created(image: &str, flags: &[&str]) -> Container {
+pub fn created(flags: &[&str], arguments: &[&str]) -> Container {
     let container = Container::new(&CVMFS_RUN, "fidelity");
-    let mut arguments = flags.to_vec();
-    arguments.extend([
-        "create",
-        "--name",
-        &container.name,
-        "--network",
-        "none",
-        image,
-    ]);
-    CVMFS_RUN.ok(&arguments);
-    let mut arguments = flags.to_vec();
-    arguments.extend(["init", &container.name]);
-    CVMFS_RUN.ok(&arguments);
+    let create = ["create", "--name", &container.name, "--network", "none"];
+    CVMFS_RUN.ok(&[flags, &create[..], arguments].concat());
+    CVMFS_RUN.ok(&[flags, &["init", &container.name][..]].concat());
     container
 }
 
@@ -50,70 +40,90 @@ fn inspect(container: &Container, format: &str) -> PathBuf {
         .into()
 }
 
-/// Compares a container's root with the whole image, of which `change` says what is known to
-/// differ; `added` is what DUCC adds to it.
-fn compare(
-    image: &str,
-    flags: &[&str],
-    change: fn(&Path, Entry) -> Entry,
-    added: fn(&Path, &Entry) -> bool,
-) {
-    let whole = truth::image(&format!("localhost/whole/{image}"));
-    let thin = truth::image(&format!("localhost/thin/{image}"));
-    let container = created(&format!("localhost/thin/{image}"), flags);
-    let root = inspect(&container, "{{.GraphDriver.Data.MergedDir}}");
-    let upper = walk(&inspect(&container, "{{.GraphDriver.Data.UpperDir}}"));
-    let skeleton = walk(&thin);
+/// What a container's root is compared with.
+pub struct Truth<'a> {
+    /// The whole image.
+    pub image: &'a str,
+    /// What the thin image itself has, and is as true as the whole one.
+    pub skeleton: Tree,
+    /// How the rest is known to differ.
+    pub change: fn(&Path, Entry) -> Entry,
+    /// What DUCC adds.
+    pub added: fn(&Path, &Entry) -> bool,
+}
 
-    let mut expected: Tree = walk(&whole)
-        .into_iter()
-        .map(|(path, entry)| {
-            // What the thin image itself has is as true as the whole image.
-            let change = match skeleton.contains_key(&path) {
-                true => |_: &Path, entry| entry,
-                false => change,
-            };
-            let entry = change(&path, entry);
-            (path, entry)
-        })
-        .collect();
-    let mut seen = walk(&root);
-    truth::without(&PODMANS, &upper, [&mut expected, &mut seen]);
-    seen.retain(|path, entry| expected.contains_key(path) || !added(path, entry));
-    assert!(expected.len() > 40, "{} entries", expected.len());
-    assert_same(
-        &format!("{image} {flags:?}"),
-        Side {
-            root: &whole,
-            tree: &expected,
-        },
-        Side {
-            root: &root,
-            tree: &seen,
-        },
-    );
-    println!("{image} {flags:?}: {} entries are the same", seen.len());
+impl Truth<'_> {
+    /// Compares a container's root with the whole image's.
+    #[track_caller]
+    pub fn compare(self, what: &str, container: &Container) {
+        let whole = truth::image(self.image);
+        let root = inspect(container, "{{.GraphDriver.Data.MergedDir}}");
+        let upper = walk(&inspect(container, "{{.GraphDriver.Data.UpperDir}}"));
+        let mut expected: Tree = walk(&whole)
+            .into_iter()
+            .map(|(path, entry)| match self.skeleton.contains_key(&path) {
+                true => (path, entry),
+                false => (path.clone(), (self.change)(&path, entry)),
+            })
+            .collect();
+        let mut seen = walk(&root);
+        truth::without(&PODMANS, &self.skeleton, &upper, [&mut expected, &mut seen]);
+        seen.retain(|path, entry| expected.contains_key(path) || !(self.added)(path, entry));
+        assert!(expected.len() > 40, "{} entries", expected.len());
+        assert_same(
+            what,
+            Side {
+                root: &whole,
+                tree: &expected,
+            },
+            Side {
+                root: &root,
+                tree: &seen,
+            },
+        );
+        println!("{what}: {} entries are the same", seen.len());
+    }
+}
+
+/// Writes a configuration file; gives the flag with which podman passes it.
+pub fn configured(text: &str) -> String {
+    let path = lab().join(unique("config"));
+    std::fs::write(&path, text).expect("the laboratory is ours");
+    format!("config={}", path.display())
 }
 
 #[test]
 fn from_layers_every_image_is_itself() {
     for image in IMAGES {
-        compare(image, &[], truth::in_layers, |_, _| false);
+        let thin = format!("localhost/thin/{image}");
+        Truth {
+            image: &format!("localhost/whole/{image}"),
+            skeleton: walk(&truth::image(&thin)),
+            change: truth::in_layers,
+            added: |_, _| false,
+        }
+        .compare(&format!("{image} from layers"), &created(&[], &[&thin]));
     }
 }
 
 #[test]
 fn from_flat_every_image_is_itself() {
-    let config = lab().join("flat.toml");
-    std::fs::write(&config, "prefer = \"flat\"\n").expect("the laboratory is ours");
-    let flag = format!("config={}", config.display());
+    let flag = configured("prefer = \"flat\"\n");
     for image in IMAGES {
-        compare(image, &["--runtime-flag", &flag], truth::in_flat, by_ducc);
+        let thin = format!("localhost/thin/{image}");
+        let container = created(&["--runtime-flag", &flag], &[&thin]);
+        Truth {
+            image: &format!("localhost/whole/{image}"),
+            skeleton: walk(&truth::image(&thin)),
+            change: truth::in_flat,
+            added: by_ducc,
+        }
+        .compare(&format!("{image} from flat"), &container);
     }
 }
 
 /// What DUCC adds to a flat image for Singularity, where the image does not have it.
-fn by_ducc(path: &Path, entry: &Entry) -> bool {
+pub fn by_ducc(path: &Path, entry: &Entry) -> bool {
     const LINKS: [&str; 6] = [
         ".exec",
         ".run",

@@ -7,6 +7,9 @@ mod common;
 #[path = "../common/walk.rs"]
 mod walk;
 
+mod carriers;
+mod derived;
 mod images;
 mod prefixes;
+mod roots;
 mod truth;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::common::{CVMFS_RUN, lab, unique};
+use crate::common::{CVMFS_RUN, lab, run, unique};
 use crate::walk::{Entry, Tree};
 
 /// The images of the fixture.
@@ -21,12 +21,16 @@ pub fn in_layers(_: &Path, mut entry: Entry) -> Entry {
 }
 
 /// An entry as `.flat` has it: owners kept; setuid, setgid and sticky bits lost; no file or
-/// directory that its owner may not read; links with the time of their conversion. DUCC empties
+/// directory that its owner may not read; links, and directories whose entries DUCC made one by
+/// one, with the time of their conversion. DUCC empties
 /// /etc/resolv.conf for Singularity.
 pub fn in_flat(path: &Path, mut entry: Entry) -> Entry {
     entry.xattrs.clear();
     match entry.kind {
-        'd' => entry.mode = entry.mode & 0o777 | 0o700,
+        'd' => {
+            entry.mode = entry.mode & 0o777 | 0o700;
+            entry.mtime = None;
+        }
         '-' => entry.mode = entry.mode & 0o777 | 0o600,
         'l' => entry.mtime = None,
         _ => entry.mode &= 0o777,
@@ -108,7 +112,7 @@ impl Drop for Stacked {
 
 /// Leaves out what the engine writes into every container's own layer, after checking that it
 /// wrote nothing else: mount points, and what it does to the directories they are in.
-pub fn without(own: &[&str], upper: &Tree, trees: [&mut Tree; 2]) {
+pub fn without(own: &[&str], skeleton: &Tree, upper: &Tree, trees: [&mut Tree; 2]) {
     let stray: Vec<_> = upper
         .keys()
         .filter(|path| !own.iter().any(|own| Path::new(own) == *path))
@@ -121,8 +125,47 @@ pub fn without(own: &[&str], upper: &Tree, trees: [&mut Tree; 2]) {
         for path in &dirs {
             if let Some(entry) = tree.get_mut(*path) {
                 entry.mtime = None;
+                // What a thin image does not have of it, the engine makes as its own.
+                if !skeleton.contains_key(*path) {
+                    entry.owner = upper[*path].owner;
+                }
             }
         }
         tree.retain(|path, _| !others.contains(&path));
     }
+}
+
+/// The digests of a thin image's layers, bottom first, from its descriptor.
+pub fn digests(image: &str) -> Vec<String> {
+    let path = self::image(image).join(".cvmfs-run/image.json");
+    let text = std::fs::read(path).expect("the thin image's descriptor");
+    let descriptor: Value = serde_json::from_slice(&text).expect("JSON");
+    let layers = descriptor["layers"].as_array().expect("layers");
+    let digest = |layer: &Value| layer["layer"].as_str().expect("a digest").to_owned();
+    layers.iter().map(digest).collect()
+}
+
+/// The path of a layer in the repository.
+pub fn layer_path(digest: &str) -> String {
+    let hex = digest.strip_prefix("sha256:").expect("a digest");
+    format!(".layers/{}/{hex}/layerfs", &hex[..2])
+}
+
+/// Makes an image of one layer out of a directory; gives its name.
+pub fn import(dir: &Path) -> String {
+    let (name, tar) = (
+        format!("localhost/{}", unique("import")),
+        lab().join(unique("tar")),
+    );
+    let mut command = std::process::Command::new("tar");
+    run(command.arg("-C").arg(dir).arg("-cf").arg(&tar).arg(".")).ok();
+    CVMFS_RUN.ok(&["import", "-q", &tar.display().to_string(), &name]);
+    name
+}
+
+/// An image that holds an empty root and nothing else.
+pub fn near_empty() -> String {
+    let dir = lab().join(unique("near-empty"));
+    std::fs::create_dir_all(&dir).expect("the laboratory is ours");
+    import(&dir)
 }
