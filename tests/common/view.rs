@@ -103,7 +103,7 @@ impl View {
     /// Takes the mount of a dead client away.
     pub fn unmount(&mut self) {
         self.kill_client();
-        let _ = rustix::mount::unmount(&self.root(), rustix::mount::UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(self.root(), rustix::mount::UnmountFlags::DETACH);
     }
 
     /// Kills the server: connections are refused from now on.
