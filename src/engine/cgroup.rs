@@ -64,6 +64,29 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
         .doing(|| format!("cannot open the cgroup of container {id}"))
 }
 
+/// Refuses a cgroup that has processes already: limits would bind strangers, and `delete` would
+/// kill them.
+///
+/// Source of the rule: runc, «container's cgroup is not empty».
+pub fn check_empty(cgroup: &Cgroup) -> Result<()> {
+    if cgroup.none || cgroup.systemd {
+        return Ok(());
+    }
+    // One hierarchy tells: a container is in all of them or in none.
+    let Some(dir) = hierarchies(cgroup).into_iter().next() else {
+        return Ok(());
+    };
+    let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    match procs.lines().count() {
+        0 => Ok(()),
+        count => Err(Error::new(format!(
+            "container's cgroup is not empty: {count} process(es) found in {}",
+            dir.display()
+        ))
+        .hint("another container has the same cgroupsPath; delete it, or take another name")),
+    }
+}
+
 /// How long the processes of a cgroup may take to be gone after they were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -45,6 +45,7 @@ pub struct Create<'a> {
 /// Creates the container. On a failure its cgroup is removed again.
 pub fn create(mut create: Create<'_>) -> Result<()> {
     let id = create.state.id.clone();
+    cgroup::check_empty(&create.state.cgroup)?;
     let result = build(&mut create);
     if result.is_err()
         && let Err(err) = cgroup::remove(&create.state.cgroup, &id)

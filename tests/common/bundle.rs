@@ -30,6 +30,9 @@ impl Bundle {
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(args);
         config["root"]["readonly"] = json!(false);
+        // All are called «it», each in a state directory of its own; their cgroups lie together.
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        config["linux"]["cgroupsPath"] = json!(format!("/{name}"));
         config["annotations"] = annotations
             .iter()
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
