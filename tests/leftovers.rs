@@ -37,6 +37,11 @@ impl Traces {
         cgroups.retain(|dir| {
             !dir.ends_with("libpod_parent") && !dir.ends_with("libpod_parent/conmon")
         });
+        // Cgroups are the whole machine's: a process outside the laboratory shows as 0 there.
+        cgroups.retain(|dir| {
+            let processes = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            !processes.lines().any(|line| line == "0")
+        });
         let mut states = BTreeSet::new();
         directories(Path::new("/run/cvmfs-run"), 3, &mut states);
         states.remove(Path::new("/run/cvmfs-run"));
