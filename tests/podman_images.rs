@@ -35,8 +35,8 @@ fn what_was_written_is_committed_and_run() {
         "
         run --name @c --entrypoint= --user 0 @image sh -c 'echo new >/new; echo changed >>/opt/data/keep.txt; rm /opt/data/big.bin; chmod 700 /opt/data/hl; chown 5:6 /opt/data/links; mv /opt/data/opq /opt/data/moved; ln /opt/data/sparse.bin /opt/data/linked'
         commit -q @c @made
+        run --rm --entrypoint= @made python3 /work/check.py
         run --rm --entrypoint= --user 0 @made sh -c 'cat /new /opt/data/keep.txt; ls /opt/data; ls -R /opt/data/moved; stat -c %a:%u:%g /opt/data/hl /opt/data/links; stat -c %a:%s:%h /opt/data/linked'
-        run --rm @made
         run --rm --entrypoint= --user 0 @made sh -c 'cd /opt; find . -exec stat -c \"%n %F %a\" {} + | sort; find . -type f -exec md5sum {} + | sort'
         ",
     );
@@ -132,8 +132,11 @@ fn changes_are_listed() {
 
 /// DUCC gives everything in a layer to the repository's owner, 990:990 in this one; the image, which
 /// is all root's, keeps its owners only in the directories of the thin layer.
+///
+/// And the empty files that the engine's own are mounted at: runc makes them 0755, libcontainer 0644.
 fn owners_of_the_repository(text: &str) -> String {
     text.replace(" 990:990", " 0:0")
+        .replace("regular empty file 755", "regular empty file 644")
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn a_tmpfs_starts_as_a_copy_of_what_it_covers() {
     same(
         "python:3.11",
         "
-        run --rm --entrypoint= --tmpfs /work @image sh -c 'ls -la /work | tail -n +2 | awk \"{print \\$1, \\$3, \\$4, \\$5, \\$9}\"; cat /work/README'
+        run --rm --entrypoint= --tmpfs /work @image sh -c 'stat -c %a:%u:%g /work; ls -la /work | tail -n +2 | awk \"{print \\$1, \\$5, \\$9}\"; cat /work/README'
         run --rm --entrypoint= --user 0 --tmpfs /opt/data/links @image sh -c 'cd /opt/data/links; ls -l | tail -n +2 | awk \"{print \\$1, \\$9, \\$10, \\$11}\"'
         run --rm --entrypoint= --read-only --user 0 @image sh -c 'touch /x; echo $?; touch /run/x /tmp/x /var/tmp/x; ls /run /var/tmp; stat -c %a /tmp /run'
         ",

@@ -112,7 +112,9 @@ fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
     let target = beneath(root, &copy.destination)?;
     match beneath(&bare, &copy.destination) {
         Ok(source) => {
-            copy_attributes(&source, &target)?;
+            if copy.keeps_mode {
+                copy_mode(&source, &target)?;
+            }
             copy_tree(&source, &target)?;
         }
         Err(err) if err.errno() == Some(libc::ENOENT) => {}
@@ -205,21 +207,12 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-fn copy_attributes(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
-    let doing = || "cannot copy the attributes";
+/// The mode, and not the owner: a tmpfs belongs to root, with runc too.
+fn copy_mode(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
+    let doing = || "cannot copy the mode";
     let stat = rustix::fs::fstat(source).doing(doing)?;
-    let owner = (
-        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
-        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
-    );
-    let _ = rustix::fs::chownat(target, "", owner.0, owner.1, AtFlags::EMPTY_PATH);
-    rustix::fs::chmodat(
-        CWD,
-        shown(target),
-        Mode::from_raw_mode(stat.st_mode),
-        AtFlags::empty(),
-    )
-    .doing(doing)
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    rustix::fs::chmodat(CWD, shown(target), mode, AtFlags::empty()).doing(doing)
 }
 
 fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {

@@ -34,6 +34,8 @@ pub struct CopyUp {
     pub destination: String,
     /// Whether it is made read-only afterwards.
     pub read_only: bool,
+    /// Whether it has the mode of the directory that it covers, because none was asked for.
+    pub keeps_mode: bool,
 }
 
 impl Extras {
@@ -185,9 +187,8 @@ fn mounts(config: &mut Value, extras: &mut Extras) {
             .cloned()
             .collect();
         if bind {
-            all_private &= propagation
-                .iter()
-                .any(|o| o == "private" || o == "rprivate");
+            // «private» is said of the mount alone: those below stay slaves.
+            all_private &= propagation.iter().any(|o| o == "rprivate");
         }
         if !propagation.is_empty() {
             wishes.push((destination.clone(), propagation));
@@ -200,6 +201,7 @@ fn mounts(config: &mut Value, extras: &mut Extras) {
                 extras.copy_up.push(CopyUp {
                     destination,
                     read_only,
+                    keeps_mode: !options.iter().any(|o| o.starts_with("mode=")),
                 });
             }
         }
@@ -300,7 +302,8 @@ mod tests {
             normal.extras.copy_up,
             [CopyUp {
                 destination: "/run".into(),
-                read_only: true
+                read_only: true,
+                keeps_mode: true
             }]
         );
         assert_eq!(
