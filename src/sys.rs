@@ -94,3 +94,15 @@ pub fn loopback_up() -> nix::Result<()> {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     nix::errno::Errno::result(result).map(drop)
 }
+
+/// Makes a copy of this process; `None` in the copy.
+pub fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
+    // SAFETY: glibc makes its own locks usable in the copy, and the only other threads of this
+    // program, those that open layers and scan them, never live on in the process that forks.
+    #[allow(unsafe_code, reason = "a copy of a process can be made in no safe way")]
+    let result = unsafe { nix::unistd::fork() }?;
+    Ok(match result {
+        nix::unistd::ForkResult::Parent { child } => Some(child),
+        nix::unistd::ForkResult::Child => None,
+    })
+}
