@@ -94,3 +94,73 @@ pub fn loopback_up() -> nix::Result<()> {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     nix::errno::Errno::result(result).map(drop)
 }
+
+/// Makes a copy of this process; `None` in the copy.
+pub fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
+    // SAFETY: glibc makes its own locks usable in the copy, and the only other threads of this
+    // program, those that open layers and scan them, never live on in the process that forks.
+    #[allow(unsafe_code, reason = "a copy of a process can be made in no safe way")]
+    let result = unsafe { nix::unistd::fork() }?;
+    Ok(match result {
+        nix::unistd::ForkResult::Parent { child } => Some(child),
+        nix::unistd::ForkResult::Child => None,
+    })
+}
+
+/// The pipe whose end is this process's end; -1 once it was released.
+static PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+/// Has this process end when the pipe that `held` reads is closed by its last writer, until
+/// something is written to it. `release` is this process's own copy of the writing end, which is
+/// closed. The next program does not inherit any of this.
+pub fn end_with(held: i32, release: i32) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+    use std::sync::atomic::Ordering;
+
+    nix::unistd::close(release)?;
+    PIPE.store(held, Ordering::Relaxed);
+    // What this process waits in is to go on when it was only released.
+    let flags = SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(on_pipe), flags, SigSet::empty());
+    // SAFETY: the handler makes system calls only, all of which signal-safety(7) lists.
+    #[allow(unsafe_code, reason = "a handler can be installed in no safe way")]
+    unsafe {
+        nix::sys::signal::sigaction(Signal::SIGIO, &action)?;
+    }
+    // SAFETY: fcntl(2) takes numbers here and touches no memory of ours.
+    #[allow(unsafe_code, reason = "nix has no F_SETOWN")]
+    let owned = unsafe { libc::fcntl(held, libc::F_SETOWN, libc::getpid()) };
+    nix::errno::Errno::result(owned)?;
+    fcntl(held, FcntlArg::F_SETFL(OFlag::O_ASYNC | OFlag::O_NONBLOCK))?;
+    // It may have been closed before there was a signal to tell so.
+    on_pipe(libc::SIGIO);
+    Ok(())
+}
+
+/// SIGIO: the pipe was written to, or closed.
+extern "C" fn on_pipe(_: i32) {
+    use std::sync::atomic::Ordering;
+    let pipe = PIPE.load(Ordering::Relaxed);
+    if pipe < 0 {
+        return;
+    }
+    let errno = nix::errno::Errno::last_raw();
+    let mut byte = [0; 1];
+    // Nothing to read yet is EAGAIN, and its end is 0 bytes.
+    match nix::unistd::read(pipe, &mut byte) {
+        Ok(0) => {
+            // SAFETY: _exit(2) does not return, and runs nothing of this process's.
+            #[allow(
+                unsafe_code,
+                reason = "std::process::exit runs code that a handler must not"
+            )]
+            unsafe {
+                libc::_exit(1)
+            }
+        }
+        Ok(_) => PIPE.store(-1, Ordering::Relaxed),
+        Err(_) => {}
+    }
+    nix::errno::Errno::set_raw(errno);
+}

@@ -7,10 +7,11 @@ use clap::Args;
 
 use crate::bundle::Bundle;
 use crate::cli::CgroupManager;
+use crate::engine::lifeline::Lifeline;
 use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise};
 use crate::error::{Context as _, Error, Result};
 use crate::rootfs::{self, Wanted};
-use crate::state::{Cgroup, Dir, Fallback, State};
+use crate::state::{self, Cgroup, Dir, Fallback, NOTIFY, State, Status};
 
 use super::{Context, FALLBACK};
 
@@ -81,6 +82,7 @@ impl Options {
     ) -> Result<(Dir, State)> {
         let bundle = Bundle::load(&self.bundle)?;
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
+        remove_left_over(&context.root, id)?;
         let dir = Dir::create(&context.root, id)?;
         let mut state = State {
             id: id.to_owned(),
@@ -161,8 +163,12 @@ impl Options {
             host: &context.host,
             state,
         };
+        let lifeline = Lifeline::tie()?;
         init::create(create)?;
-        let result = dir.save(state).and_then(|()| self.tell_pid(state.pid));
+        let result = dir
+            .save(state)
+            .and_then(|()| self.tell_pid(state.pid))
+            .and_then(|()| lifeline.release());
         if result.is_err() {
             let _ = crate::sys::kill(state.pid, libc::SIGKILL);
             let _ = engine::cgroup::remove(&state.cgroup, &state.id);
@@ -209,6 +215,19 @@ impl Options {
         }
         Err(fallback::become_it(&fallback, &arguments))
     }
+}
+
+/// Removes what a `create` left that was killed after it had written the container's state: the
+/// container was never started, and ended with its runtime. Its engine was never told of it.
+fn remove_left_over(root: &Path, id: &str) -> Result<()> {
+    let Ok((dir, state)) = state::load(root, id) else {
+        return Ok(());
+    };
+    let never_started = state.status(&dir) == Status::Stopped && dir.path.join(NOTIFY).exists();
+    if never_started && state.fallback.is_none() {
+        return super::delete::delete(&dir, &state, true);
+    }
+    Ok(())
 }
 
 /// Writes the number of a process to a file, by a rename.

@@ -41,6 +41,8 @@ impl Executor for Program {
         // The environment is handed to execve whole, in its order; this process keeps its own.
         // Called once in each container process, so there is nothing to lose.
         let _ = GIVEN.set(envs);
+        // The last call before this process waits to be started.
+        super::lifeline::hold();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod init;
 pub mod inside;
 pub mod kill;
+pub mod lifeline;
 mod network;
 pub mod nocgroup;
 pub mod normalise;

@@ -4,6 +4,7 @@
 //! The engine's upper and work directory and its options are kept, so that commit, diff, cp and
 //! the engine's own clean-up work as if it had mounted this itself.
 
+mod apart;
 mod fuse;
 pub mod hidden;
 pub mod mountinfo;
@@ -97,7 +98,7 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
         )
         .hint("set use_composefs = \"false\" in storage.conf"));
     }
-    restack(wanted, host, config, engine, lowers, asked).map(Some)
+    apart::apart(|| restack(wanted, host, config, engine, lowers, asked)).map(Some)
 }
 
 /// A request and where its layers go.

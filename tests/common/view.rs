@@ -79,7 +79,8 @@ impl View {
             .arg(cache)
             .arg("--ready-file")
             .arg(&ready)
-            .args(["--timeout", &timeout.to_string()])
+            .arg("--timeout")
+            .arg(timeout.to_string())
             .arg(self.root())
             .spawn()
             .expect("the test client");

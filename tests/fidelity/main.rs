@@ -9,7 +9,10 @@ mod walk;
 
 mod carriers;
 mod derived;
+mod high;
 mod images;
+mod killed;
 mod prefixes;
 mod roots;
 mod truth;
+mod volumes;

@@ -1,0 +1,126 @@
+//! A runtime that is killed while it makes a container leaves nothing that hinders the next.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::bundle::{Bundle, mounts};
+use crate::common::{CVMFS_RUN, Container, run};
+use crate::truth::digests;
+
+/// How often it is killed.
+const TIMES: u64 = 30;
+
+/// The runtimes that are running with `id` in their arguments.
+fn runtimes(id: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0');
+        let name = words.next().unwrap_or_default();
+        name.ends_with("cvmfs-run") && words.any(|word| word == id)
+    })
+    .collect()
+}
+
+#[test]
+fn after_a_kill_at_any_moment_podman_start_works() {
+    let container = Container::new(&CVMFS_RUN, "killed");
+    let name = container.name.as_str();
+    let arguments = [
+        "--network",
+        "none",
+        "localhost/thin/busybox:1.35",
+        "sh",
+        "-c",
+    ];
+    let script = "cat /etc/release && test ! -e /etc/motd";
+    let create = ["create", "--name", name];
+    let id = CVMFS_RUN.ok(&[&create[..], &arguments, &[script]].concat());
+    let expected = CVMFS_RUN.ok(&["start", "-a", name]);
+    let before = mounts().0;
+    let mut killed = 0;
+    for at in 0..TIMES {
+        let mut start = CVMFS_RUN
+            .command(&["start", "-a", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("podman");
+        let runtime = loop {
+            if let Some(pid) = runtimes(&id).first() {
+                break Some(*pid);
+            }
+            if start.try_wait().expect("podman").is_some() {
+                break None;
+            }
+        };
+        if let Some(pid) = runtime {
+            // Up to 60 ms after it was seen: a create takes about 40.
+            std::thread::sleep(Duration::from_micros(at * 2000));
+            let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+            let gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            killed += usize::from(gone.is_ok());
+        }
+        let _ = start.wait();
+        let again = CVMFS_RUN.run(&["start", "-a", name]);
+        assert_eq!(again.out.trim_end(), expected, "after {at}: {}", again.err);
+    }
+    println!("killed {killed} of {TIMES} times");
+    assert!(killed > 10, "killed only {killed} times");
+    CVMFS_RUN.ok(&["rm", "-f", name]);
+    assert!(runtimes(&id).is_empty());
+    assert_eq!(left(&before), Vec::<String>::new());
+    assert!(!PathBuf::from("/run/cvmfs-run").join(&id).exists());
+}
+
+/// Mounts that were not there before, of which other tests make some at the same time.
+fn left(before: &[String]) -> Vec<String> {
+    mounts()
+        .0
+        .into_iter()
+        .filter(|point| !before.contains(point) && point.contains("bundle-killed"))
+        .collect()
+}
+
+#[test]
+fn after_a_kill_at_any_moment_a_bundle_can_be_run() {
+    let layers = digests("localhost/thin/busybox:1.35").join(",");
+    let bundle = Bundle::new(
+        &[
+            ("run.cvmfs.layers", &layers),
+            ("run.cvmfs.repository", "unpacked.example.org"),
+        ],
+        &["/bin/sh", "-c", "cat /etc/release && echo x >/new"],
+    );
+    let expected = bundle.verb(&["run"]).ok();
+    let mut killed = 0;
+    for at in 0..TIMES {
+        let mut create = bundle
+            .command(&["create"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("cvmfs-run");
+        std::thread::sleep(Duration::from_micros(at * 1500));
+        killed += usize::from(create.try_wait().expect("cvmfs-run").is_none());
+        let _ = create.kill();
+        let _ = create.wait();
+        // What an engine does with a container that was not made.
+        let _ = run(&mut bundle.command(&["delete", "--force"]));
+        let again = bundle.verb(&["run"]);
+        assert_eq!(again.out.trim_end(), expected, "after {at}: {}", again.err);
+        let root = bundle.root().display().to_string();
+        assert!(
+            !mounts().0.contains(&root),
+            "after {at} the root is mounted"
+        );
+        assert!(!bundle.state().exists(), "after {at}");
+    }
+    println!("killed {killed} of {TIMES} times");
+    assert!(killed > 10, "killed only {killed} times");
+}
