@@ -328,7 +328,6 @@ fn a_process_is_in_sessions_and_groups_as_ever() {
 }
 
 #[test]
-#[ignore = "open: podman unmounts its idmapped copies of the lowers before it calls the runtime"]
 fn user_namespaces_have_their_maps() {
     let what = format!(
         "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id; {STATUS}; stat -c %u:%g /bin /etc/passwd /proc /sys /dev/null"

@@ -124,11 +124,13 @@ impl Options {
         console: Option<OwnedFd>,
     ) -> Result<()> {
         let config = context.config()?;
+        let maps = engine::userns::maps(&bundle.config)?;
         let wanted = Wanted {
             root: &bundle.root,
             bundle: &bundle.dir,
             annotations: &state.annotations,
             state_dir: &dir.path,
+            maps: maps.as_ref(),
         };
         state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
 

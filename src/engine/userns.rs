@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 
 use libcontainer::oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
@@ -28,19 +29,11 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
         .linux_mut()
         .as_mut()
         .ok_or_else(|| Error::new("config.json has no linux"))?;
-    let uids = map(linux.uid_mappings().as_deref(), "uidMappings")?;
-    let gids = map(linux.gid_mappings().as_deref(), "gidMappings")?;
-
-    let mut helper = Command::new(crate::seal::EXE)
-        .arg(COMMAND)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .doing(|| "cannot start the helper for a user namespace")?;
-    let namespace = fill(&mut helper, &uids, &gids);
-    drop(helper.stdin.take());
-    let _ = helper.wait();
-    let namespace = namespace?;
+    let maps = Maps {
+        uids: map(linux.uid_mappings().as_deref(), "uidMappings")?,
+        gids: map(linux.gid_mappings().as_deref(), "gidMappings")?,
+    };
+    let namespace = namespace(&maps)?;
 
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     for ns in namespaces
@@ -53,6 +46,47 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
     }
     linux.set_namespaces(Some(namespaces));
     Ok(Some(namespace))
+}
+
+/// The maps of a user namespace, in the form of user_namespaces(7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// Of users.
+    pub uids: String,
+    /// Of groups.
+    pub gids: String,
+}
+
+/// The maps that config.json gives; `None` when it gives none.
+pub fn maps(config: &Value) -> Result<Option<Maps>> {
+    let read = |key: &str| {
+        let Some(list) = config.get("linux").and_then(|linux| linux.get(key)) else {
+            return Ok(None);
+        };
+        let list: Vec<LinuxIdMapping> =
+            serde_json::from_value(list.clone()).doing(|| format!("linux.{key} is wrong"))?;
+        if list.is_empty() {
+            return Ok(None);
+        }
+        map(Some(&list), key).map(Some)
+    };
+    Ok(read("uidMappings")?
+        .zip(read("gidMappings")?)
+        .map(|(uids, gids)| Maps { uids, gids }))
+}
+
+/// A new user namespace; it lives as long as what is returned is open.
+pub fn namespace(maps: &Maps) -> Result<File> {
+    let mut helper = Command::new(crate::seal::EXE)
+        .arg(COMMAND)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .doing(|| "cannot start the helper for a user namespace")?;
+    let namespace = fill(&mut helper, &maps.uids, &maps.gids);
+    drop(helper.stdin.take());
+    let _ = helper.wait();
+    namespace
 }
 
 fn fill(helper: &mut std::process::Child, uids: &str, gids: &str) -> Result<File> {

@@ -7,6 +7,7 @@
 mod apart;
 mod fuse;
 pub mod hidden;
+mod idmap;
 pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
@@ -19,6 +20,7 @@ use rustix::mount::MountAttrFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Scratch};
+use crate::engine::userns::Maps;
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::layers::whiteout::{self, Cache, Source, Xattrs};
@@ -61,6 +63,8 @@ pub struct Wanted<'a> {
     pub annotations: &'a std::collections::BTreeMap<String, String>,
     /// The container's state directory.
     pub state_dir: &'a Path,
+    /// How the container's IDs are mapped.
+    pub maps: Option<&'a Maps>,
 }
 
 /// Puts the layers that are asked for into the container's root; `None` when none are.
@@ -85,7 +89,7 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
         },
         _ => Engine::Directory,
     };
-    let lowers = open_lowers(wanted.root, &engine)?;
+    let lowers = open_lowers(wanted.root, &engine, wanted.maps)?;
     let asked = requests(wanted, &lowers)?;
     if asked.is_empty() {
         return Ok(None);
@@ -215,7 +219,7 @@ fn is_alone(dir: &OwnedFd) -> Result<bool> {
 }
 
 /// Opens the engine's lowers, top first.
-fn open_lowers(root: &Path, engine: &Engine) -> Result<Vec<OwnedFd>> {
+fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<OwnedFd>> {
     let paths = match engine {
         Engine::Overlay(_, parts) | Engine::Fuse(_, parts) => &parts.lowers,
         Engine::Directory => &vec![root.to_owned()],
@@ -228,7 +232,15 @@ fn open_lowers(root: &Path, engine: &Engine) -> Result<Vec<OwnedFd>> {
         .unwrap_or(Path::new("/"));
     paths
         .iter()
-        .map(|path| open_dir(&home.join(path)))
+        .map(|path| {
+            let path = home.join(path);
+            match (open_dir(&path), idmap::origin(&path)) {
+                (Err(err), Some(origin)) if err.errno() == Some(libc::ENOENT) => {
+                    idmap::shifted(&origin, maps)
+                }
+                (result, _) => result,
+            }
+        })
         .collect()
 }
 
@@ -478,7 +490,14 @@ fn replace(
         .and_then(|()| new.mount())
         .and_then(|mounted| overlay::attach(mounted.as_fd(), root));
     if let Err(err) = result {
-        let again = restore(root, mount, engine, pair, work.as_ref());
+        let again = restore(
+            root,
+            mount,
+            engine,
+            engine_lowers(stack),
+            pair,
+            work.as_ref(),
+        );
         let err = Error::caused(format!("cannot stack the root {}", root.display()), err);
         return Err(match again {
             Ok(()) => err,
@@ -488,6 +507,15 @@ fn replace(
         });
     }
     Ok(())
+}
+
+/// The engine's own lowers in a stack, in their order.
+fn engine_lowers(stack: &[plan::Entry<OwnedFd>]) -> Vec<std::os::fd::BorrowedFd<'_>> {
+    let own = stack.iter().filter_map(|entry| match entry {
+        plan::Entry::Lower(dir) => Some(dir.as_fd()),
+        _ => None,
+    });
+    own.collect()
 }
 
 /// Mounts the lowest part of a stack that is too high for one mount.
@@ -519,22 +547,14 @@ fn restore(
     root: &Path,
     mount: &Mount,
     engine: &mountinfo::Overlay,
+    lowers: Vec<std::os::fd::BorrowedFd<'_>>,
     pair: Option<(std::os::fd::BorrowedFd<'_>, std::os::fd::BorrowedFd<'_>)>,
     work: Option<&OwnedFd>,
 ) -> Result<()> {
     forget_volatile(work)?;
-    let home = root
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("/"));
-    let lowers = engine
-        .lowers
-        .iter()
-        .map(|path| open_dir(&home.join(path)))
-        .collect::<Result<Vec<_>>>()?;
     let flags = Engine::Overlay(mount.clone(), engine.clone());
     let old = overlay::Overlay {
-        lowers: lowers.iter().map(AsFd::as_fd).collect(),
+        lowers,
         upper: pair,
         options: engine
             .others
