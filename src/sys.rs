@@ -1,6 +1,11 @@
 //! Calls on the system that belong to no one topic; the only unsafe code is here.
 
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::error::{Context, Result};
 
 /// Puts the limit of open files back when it goes out of scope.
 pub struct OpenFiles(Option<(u64, u64)>);
@@ -23,6 +28,45 @@ impl Drop for OpenFiles {
         if let Some((soft, hard)) = self.0 {
             // Lowering a soft limit cannot fail.
             let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        }
+    }
+}
+
+/// Descriptors that a program started meanwhile does not inherit; on drop they can be inherited
+/// again, as our caller wants it for the container.
+pub struct CloseOnExec(Vec<RawFd>);
+
+impl CloseOnExec {
+    /// Marks all descriptors but the standard streams and `keep`.
+    pub fn of_all_but(keep: &[OwnedFd]) -> Result<Self> {
+        let doing = || "cannot list this process's descriptors";
+        let mut marked = Self(Vec::new());
+        for entry in std::fs::read_dir("/proc/self/fd").doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+                continue;
+            };
+            if fd < 3 || keep.iter().any(|kept| kept.as_raw_fd() == fd) {
+                continue;
+            }
+            // The listing's own descriptor is closed by then.
+            let Ok(flags) = fcntl(fd, FcntlArg::F_GETFD) else {
+                continue;
+            };
+            if flags & libc::FD_CLOEXEC == 0 {
+                fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).doing(doing)?;
+                marked.0.push(fd);
+            }
+        }
+        Ok(marked)
+    }
+}
+
+impl Drop for CloseOnExec {
+    fn drop(&mut self) {
+        for fd in &self.0 {
+            // Nothing has closed it in between.
+            let _ = fcntl(*fd, FcntlArg::F_SETFD(FdFlag::empty()));
         }
     }
 }

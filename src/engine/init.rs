@@ -80,7 +80,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
-    groups::replace(&mut spec)?;
+    let _shed = groups::shed(&mut spec, true)?;
     if create.keyring {
         crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
             .doing(|| "cannot make a session keyring")?;

@@ -65,7 +65,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         true => nocgroup::Hidden::new(host)?,
         false => None,
     };
-    groups::replace(&mut spec)?;
+    let _shed = groups::shed(&mut spec, false)?;
     let _stay = if state.cgroup.none {
         None
     } else {

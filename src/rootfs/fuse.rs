@@ -1,41 +1,108 @@
 //! Restacking where the engine mounts with fuse-overlayfs: the same, by that program.
 //!
-//! Its mounts show neither upper nor lowers; containers/storage keeps them beside the mount point,
-//! as `<layer>/{merged,diff,work,lower}`.
+//! Its mounts show neither upper nor lowers. The process that serves one was told them, and more:
+//! how owners are mapped in a container with a user namespace of its own.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::mount::MountAttrFlags;
+
 use crate::error::{Context, Error, Result};
 
-use super::mountinfo::{Mount, Overlay, split_lowers};
+use super::mountinfo::{self, Mount, Overlay, split_lowers};
 use super::{overlay, plan};
 
 /// The program, found in PATH.
 const PROGRAM: &str = "fuse-overlayfs";
 
-/// The parts of the overlay at `root`; `None` when it is not of containers/storage's form.
-pub fn parts(root: &Path) -> Result<Option<Overlay>> {
-    let Some(layer) = root.parent() else {
-        return Ok(None);
-    };
-    let lower = match std::fs::read(layer.join("lower")) {
-        Ok(lower) => lower,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => {
-            return Err(Error::caused(
-                format!("cannot read {}/lower", layer.display()),
-                err,
-            ));
+/// The parts of the overlay that `mount` shows, from the process that serves it; `None` when it is
+/// a stack of ours, whose source mountinfo does not show.
+pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
+    // buildah binds its mount to the bundle: the process knows the original.
+    let points: Vec<PathBuf> = mountinfo::all(mountinfo)
+        .into_iter()
+        .filter(|other| other.device == mount.device && other.fstype == mount.fstype)
+        .map(|other| other.point)
+        .collect();
+    for entry in std::fs::read_dir("/proc").doing(|| "cannot list /proc")? {
+        let entry = entry.doing(|| "cannot list /proc")?;
+        // A process that has just ended, or anything else there that is none, has no arguments.
+        let Ok(arguments) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        if let Some((target, mut parts)) = told(&arguments, &points) {
+            let ours = parts
+                .others
+                .iter()
+                .any(|(key, value)| key == "fsname" && value.as_deref() == Some(overlay::SOURCE));
+            parts.others.retain(|(key, _)| key != "fsname");
+            if ours {
+                return Ok(None);
+            }
+            // Two of these processes with one upper directory see nothing of each other's changes,
+            // and buildah commits what the first one shows.
+            if target != mount.point {
+                return Err(Error::new(format!(
+                    "cannot stack the root {}: it is bound from {}, and what is changed in a build would be lost",
+                    mount.point.display(),
+                    target.display()
+                ))
+                .hint(format!(
+                    "build with the kernel's overlay: no mount_program = {PROGRAM:?} in storage.conf"
+                )));
+            }
+            return Ok(Some(parts));
         }
-    };
-    Ok(Some(Overlay {
-        lowers: split_lowers(&lower),
-        upper: Some(layer.join("diff")),
-        work: Some(layer.join("work")),
-        ..Overlay::default()
-    }))
+    }
+    Err(Error::new(format!(
+        "cannot find the {PROGRAM} that serves {}",
+        mount.point.display()
+    ))
+    .hint("is it in another PID namespace?"))
+}
+
+/// Where a process with these arguments mounts, when that is one of `points`, and what it was told
+/// (pure).
+fn told(arguments: &[u8], points: &[PathBuf]) -> Option<(PathBuf, Overlay)> {
+    let arguments: Vec<&str> = std::str::from_utf8(arguments)
+        .ok()?
+        .split_terminator('\0')
+        .collect();
+    let (program, target) = (arguments.first()?, arguments.last()?);
+    if Path::new(program).file_name()? != PROGRAM {
+        return None;
+    }
+    // Past one page, containers/storage writes paths relative to the driver's home, of which
+    // <layer>/merged is a mount.
+    let (home, point) = points.iter().find_map(|point| {
+        let home = point.parent()?.parent()?;
+        (home.join(target) == *point).then_some((home, point))
+    })?;
+    let at = arguments.iter().position(|argument| *argument == "-o")?;
+    let mut parts = Overlay::default();
+    for option in arguments.get(at + 1)?.split(',') {
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (option, None),
+        };
+        match (key, value) {
+            ("lowerdir", Some(value)) => {
+                parts.lowers = split_lowers(value.as_bytes())
+                    .iter()
+                    .map(|lower| home.join(lower))
+                    .collect();
+            }
+            ("upperdir", Some(value)) => parts.upper = Some(home.join(value)),
+            ("workdir", Some(value)) => parts.work = Some(home.join(value)),
+            ("", None) => {}
+            (key, value) => parts
+                .others
+                .push((key.to_owned(), value.map(str::to_owned))),
+        }
+    }
+    Some((point.clone(), parts))
 }
 
 /// Takes the engine's overlay away and mounts the stack in its place; when that fails, the
@@ -45,6 +112,7 @@ pub fn replace(
     mount: &Mount,
     engine: &Overlay,
     stack: &[plan::Entry<OwnedFd>],
+    attributes: MountAttrFlags,
 ) -> Result<()> {
     let doing = || format!("cannot stack the root {}", root.display());
     // fuse-overlayfs opens its lowers by path: descriptors without close-on-exec serve as such.
@@ -58,19 +126,24 @@ pub fn replace(
         .iter()
         .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .collect();
+    // Its process outlives this one: it must not hold what our caller waits to see closed.
+    let _closed = crate::sys::CloseOnExec::of_all_but(&inherited)?;
     overlay::detach(root)?;
-    run(root, engine, &lowers.join(":"), overlay::SOURCE).map_err(|err| {
+    let flags: Vec<&str> = [
+        (MountAttrFlags::MOUNT_ATTR_NOSUID, "nosuid"),
+        (MountAttrFlags::MOUNT_ATTR_NODEV, "nodev"),
+    ]
+    .into_iter()
+    .filter_map(|(flag, word)| attributes.contains(flag).then_some(word))
+    .collect();
+    run(root, engine, &lowers.join(":"), overlay::SOURCE, &flags).map_err(|err| {
         let err = Error::caused(doing(), err);
-        let home = root
-            .parent()
-            .and_then(Path::parent)
-            .unwrap_or(Path::new("/"));
         let old: Vec<String> = engine
             .lowers
             .iter()
-            .map(|path| home.join(path).display().to_string())
+            .map(|path| path.display().to_string())
             .collect();
-        match run(root, engine, &old.join(":"), &mount.source) {
+        match run(root, engine, &old.join(":"), &mount.source, &[]) {
             Ok(()) => err,
             Err(lost) => err.hint(format!(
                 "and the engine's own mount could not be put back: {lost}"
@@ -79,18 +152,27 @@ pub fn replace(
     })
 }
 
-fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str) -> Result<()> {
+fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str, flags: &[&str]) -> Result<()> {
     let path = |path: &Option<PathBuf>| {
         path.as_deref()
             .unwrap_or(Path::new(""))
             .display()
             .to_string()
     };
-    let options = format!(
+    let mut options = format!(
         "lowerdir={lowers},upperdir={},workdir={},fsname={source}",
         path(&engine.upper),
         path(&engine.work)
     );
+    for (key, value) in &engine.others {
+        options += &match value {
+            Some(value) => format!(",{key}={value}"),
+            None => format!(",{key}"),
+        };
+    }
+    for flag in flags {
+        options += &format!(",{flag}");
+    }
     let output = Command::new(PROGRAM)
         .arg("-o")
         .arg(options)
@@ -109,4 +191,40 @@ fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str) -> Result<()> 
         output.status,
         words.trim()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_of_a_mount_tells_its_parts() {
+        let points = ["/s/overlay/ab/merged".into(), "/tmp/b/rootfs".into()];
+        let options = "lowerdir=/s/overlay/l/A:l/B,upperdir=/s/overlay/ab/diff,workdir=ab/work,uidmapping=0:1:4242:4242:0:1,volatile";
+        for target in ["/s/overlay/ab/merged", "ab/merged"] {
+            let arguments = format!("/usr/bin/fuse-overlayfs\0-o\0{options}\0{target}\0");
+            let (point, parts) = told(arguments.as_bytes(), &points).unwrap();
+            assert_eq!(point, points[0]);
+            assert_eq!(
+                parts.lowers,
+                [PathBuf::from("/s/overlay/l/A"), "/s/overlay/l/B".into()]
+            );
+            assert_eq!(parts.upper, Some("/s/overlay/ab/diff".into()));
+            assert_eq!(parts.work, Some("/s/overlay/ab/work".into()));
+            assert_eq!(
+                parts.others,
+                [
+                    ("uidmapping".into(), Some("0:1:4242:4242:0:1".into())),
+                    ("volatile".into(), None)
+                ]
+            );
+        }
+        for other in [
+            "/usr/bin/fuse-overlayfs\0-o\0lowerdir=/a\0/s/overlay/cd/merged\0",
+            "/usr/bin/cat\0-o\0lowerdir=/a\0/s/overlay/ab/merged\0",
+            "",
+        ] {
+            assert_eq!(told(other.as_bytes(), &points), None);
+        }
+    }
 }

@@ -83,10 +83,12 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
             let parts = mount.overlay();
             Engine::Overlay(mount, parts)
         }
-        Some(mount) if mount.fstype == "fuse.fuse-overlayfs" => match fuse::parts(wanted.root)? {
-            Some(parts) => Engine::Fuse(mount, parts),
-            None => Engine::Directory,
-        },
+        Some(mount) if mount.fstype == "fuse.fuse-overlayfs" => {
+            match fuse::parts(&mountinfo, &mount)? {
+                Some(parts) => Engine::Fuse(mount, parts),
+                None => return Ok(Some(Mounted::Restacked)),
+            }
+        }
         _ => Engine::Directory,
     };
     let lowers = open_lowers(wanted.root, &engine, wanted.maps)?;
@@ -122,6 +124,7 @@ fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
             });
         }
     }
+    forget_copies(&mut described);
     if let Some(request) = annotation::parse(wanted.annotations, "config.json")? {
         // podman up to 4.5.0 copies the image's annotations; the descriptor then says the same,
         // and more: where the layers go, and what their markers stand for.
@@ -144,6 +147,18 @@ fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
             request,
         })
         .collect())
+}
+
+/// Keeps the lowest of those that name the same image: with a user namespace of the container's
+/// own, engines put a copy of the whole thin layer, its owners changed, on top of the layers.
+fn forget_copies(described: &mut Vec<Placed>) {
+    let mut kept: Vec<Placed> = Vec::new();
+    for placed in described.drain(..).rev() {
+        if !kept.iter().any(|low| same(&low.request, &placed.request)) {
+            kept.insert(0, placed);
+        }
+    }
+    *described = kept;
 }
 
 /// Whether two requests name the same image.
@@ -306,7 +321,7 @@ fn restack(
         }
         Engine::Fuse(mount, engine_parts) => {
             let stack = plan::stack(lowers, parts, mask, empty);
-            fuse::replace(wanted.root, &mount, &engine_parts, &stack)?;
+            fuse::replace(wanted.root, &mount, &engine_parts, &stack, attributes)?;
             Ok(Mounted::Restacked)
         }
         Engine::Directory => {

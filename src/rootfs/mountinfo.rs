@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 /// One mount, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// The number of its file system's device: `0:50`.
+    pub device: String,
     /// The directory of its file system that it shows.
     pub root: PathBuf,
     /// Where it is mounted.
@@ -69,6 +71,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
             .collect()
     };
     Some(Mount {
+        device: text(fields.get(2)?),
         root: unescape(fields.get(3)?).into(),
         point: unescape(fields.get(4)?).into(),
         flags: list(fields.get(5)?),

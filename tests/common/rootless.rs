@@ -70,7 +70,8 @@ pub fn shell(driver: Driver, script: &str) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", "4242", "--regid", "4242", "--init-groups"])
-        .args(["bash", "-c", script])
+        // Far more than any case needs; one that hangs fails by it.
+        .args(["timeout", "-k", "5", "120", "bash", "-c", script])
         .current_dir("/")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
