@@ -194,11 +194,11 @@ extern "C" fn on_pipe(_: i32) {
     // Nothing to read yet is EAGAIN, and its end is 0 bytes.
     match nix::unistd::read(pipe, &mut byte) {
         Ok(0) => {
-            // SAFETY: _exit(2) does not return, and runs nothing of this process's.
             #[allow(
                 unsafe_code,
                 reason = "std::process::exit runs code that a handler must not"
             )]
+            // SAFETY: _exit(2) does not return, and runs nothing of this process's.
             unsafe {
                 libc::_exit(1)
             }
