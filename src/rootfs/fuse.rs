@@ -22,7 +22,6 @@ const PROGRAM: &str = "fuse-overlayfs";
 pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
     // buildah binds its mount to the bundle: the process knows the original.
     let points: Vec<PathBuf> = mountinfo::all(mountinfo)
-        .into_iter()
         .filter(|other| other.device == mount.device && other.fstype == mount.fstype)
         .map(|other| other.point)
         .collect();
