@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +102,7 @@ pub struct Dir {
     pub path: PathBuf,
     /// Held until the state is written: a directory without state and without holder is left over
     /// from a command that was killed.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Dir {
@@ -125,7 +126,7 @@ impl Dir {
                         .doing(doing)?;
                     return Ok(Self {
                         path,
-                        _lock: Some(lock),
+                        lock: Some(lock),
                     });
                 }
                 Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -149,6 +150,15 @@ impl Dir {
         std::fs::rename(&new, self.path.join(STATE)).doing(doing)
     }
 
+    /// Lets go of the directory: the container is made. Its first process has inherited the lock,
+    /// so that closing our descriptor would not do.
+    pub fn release(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            // An unlock of a lock that is held cannot fail.
+            let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock);
+        }
+    }
+
     /// Removes the directory after a failure.
     pub fn remove(&self) -> Result<()> {
         std::fs::remove_dir_all(&self.path)
@@ -156,15 +166,34 @@ impl Dir {
     }
 }
 
-/// Removes what a killed `create` left: no state was written, and nobody holds the directory.
-fn remove_left_over(path: &Path) -> bool {
-    if path.join(STATE).exists() {
-        return false;
+/// Whether a container is being made: its `create` holds the directory.
+pub fn in_the_making(dir: &Path) -> bool {
+    File::open(dir).is_ok_and(|dir| {
+        rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
+    })
+}
+
+/// Waits a moment until nobody holds a directory: the processes that a killed `create` had started
+/// end by themselves, a little later.
+fn is_let_go(dir: &Path) -> bool {
+    let start = Instant::now();
+    while in_the_making(dir) {
+        if start.elapsed() > Duration::from_secs(1) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
-    let Ok(dir) = File::open(path) else {
-        return true;
-    };
-    if rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+    true
+}
+
+/// Whether a directory is what a killed `create` left: no state was written, and nobody holds it.
+pub fn is_left_over(path: &Path) -> bool {
+    !path.join(STATE).exists() && is_let_go(path)
+}
+
+/// Removes what a killed `create` left.
+pub fn remove_left_over(path: &Path) -> bool {
+    if !is_left_over(path) {
         return false;
     }
     let _ = rustix::mount::unmount(path.join("scratch"), rustix::mount::UnmountFlags::DETACH);
@@ -192,7 +221,7 @@ pub fn load(root: &Path, id: &str) -> Result<(Dir, State)> {
         }
     };
     let state = serde_json::from_slice(&text).doing(|| format!("{} is damaged", file.display()))?;
-    Ok((Dir { path, _lock: None }, state))
+    Ok((Dir { path, lock: None }, state))
 }
 
 /// The names of all containers.

@@ -83,7 +83,7 @@ impl Options {
         let bundle = Bundle::load(&self.bundle)?;
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
         remove_left_over(&context.root, id)?;
-        let dir = Dir::create(&context.root, id)?;
+        let mut dir = Dir::create(&context.root, id)?;
         let mut state = State {
             id: id.to_owned(),
             bundle: bundle.dir.clone(),
@@ -99,7 +99,10 @@ impl Options {
             reasons: Vec::new(),
         };
         match self.build(context, bundle, &dir, &mut state, foreground, console) {
-            Ok(()) => Ok((dir, state)),
+            Ok(()) => {
+                dir.release();
+                Ok((dir, state))
+            }
             Err(err) => {
                 if let Some(mounted) = &state.mounted
                     && let Err(left) = rootfs::undo(mounted, &dir.path)

@@ -25,7 +25,9 @@ impl Delete {
     /// Deletes the container.
     pub fn exec(self, context: &Context) -> Result<()> {
         let (dir, state) = match state::load(&context.root, &self.id) {
-            Err(err) if self.force && err.errno() == Some(libc::ENOENT) => return Ok(()),
+            Err(err) if self.force && err.errno() == Some(libc::ENOENT) => {
+                return remove_left_over(&context.root.join(&self.id));
+            }
             result => result?,
         };
         if let Some(fallback) = &state.fallback {
@@ -34,6 +36,15 @@ impl Delete {
         }
         delete(&dir, &state, self.force)
     }
+}
+
+/// Removes what a `create` left that was killed before it had written the container's state.
+fn remove_left_over(dir: &std::path::Path) -> Result<()> {
+    if dir.exists() && state::is_left_over(dir) {
+        rootfs::forget(dir)?;
+        state::remove_left_over(dir);
+    }
+    Ok(())
 }
 
 /// How long a killed container may take to die, as runc has it.

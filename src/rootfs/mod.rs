@@ -27,6 +27,8 @@ use crate::layers::whiteout::{self, Cache, Source, Xattrs};
 use crate::layers::{self, Found, Layer};
 use crate::request::{Request, annotation, descriptor, manifest, thin_json};
 
+use crate::state;
+
 use mountinfo::Mount;
 use plan::{Dressed, Part};
 
@@ -69,8 +71,7 @@ pub struct Wanted<'a> {
 
 /// Puts the layers that are asked for into the container's root; `None` when none are.
 pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Option<Mounted>> {
-    let mountinfo = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
-    let mount = mountinfo::at(&mountinfo, wanted.root);
+    let mount = uncovered(wanted.root)?;
     if mount
         .as_ref()
         .is_some_and(|mount| mount.source == overlay::SOURCE)
@@ -105,6 +106,34 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
         .hint("set use_composefs = \"false\" in storage.conf"));
     }
     apart::apart(|| restack(wanted, host, config, engine, lowers, asked)).map(Some)
+}
+
+/// What is mounted at `root`, after mounts of ours over a root that is no overlay were taken away.
+///
+/// They are of a container that was killed while it was made, or of one that runs on the same root
+/// and has its own view of it: neither needs them here, and this container's own must not lie on
+/// another's upper directory.
+fn uncovered(root: &Path) -> Result<Option<Mount>> {
+    loop {
+        let mountinfo = mountinfo()?;
+        let mount = mountinfo::at(&mountinfo, root);
+        let Some(owner) = mount.as_ref().and_then(|m| overlay::owner(&m.source)) else {
+            return Ok(mount);
+        };
+        if state::in_the_making(owner) {
+            return Err(Error::new(format!(
+                "root {} is used by a container that is just being made ({})",
+                root.display(),
+                owner.display()
+            ))
+            .hint("try again when that is done"));
+        }
+        overlay::detach(root)?;
+    }
+}
+
+fn mountinfo() -> Result<Vec<u8>> {
+    std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")
 }
 
 /// A request and where its layers go.
@@ -651,7 +680,7 @@ fn put_over(
         upper: Some((upper.as_fd(), work.as_fd())),
         options,
         attributes,
-        source: overlay::SOURCE.into(),
+        source: overlay::source_over(wanted.state_dir),
     };
     let mounted = new
         .mount()
@@ -673,13 +702,18 @@ fn put_over(
 
 /// Takes away what was mounted for a container, at its `delete`.
 pub fn undo(mounted: &Mounted, state_dir: &Path) -> Result<()> {
-    let Mounted::Over { target } = mounted else {
-        return Ok(());
-    };
-    let mountinfo = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
-    // Only what is ours: somebody may have unmounted it already.
-    if mountinfo::at(&mountinfo, target).is_some_and(|mount| mount.source == overlay::SOURCE) {
-        overlay::detach(target)?;
+    match mounted {
+        Mounted::Restacked => Ok(()),
+        Mounted::Over { .. } => forget(state_dir),
+    }
+}
+
+/// Takes away what was mounted over a root that is no overlay, as mountinfo has it: also for a
+/// container of which nothing was written down.
+pub fn forget(state_dir: &Path) -> Result<()> {
+    let source = overlay::source_over(state_dir);
+    for point in mountinfo::of(&mountinfo()?, &source) {
+        overlay::detach(&point)?;
     }
     remove_scratch(state_dir)
 }

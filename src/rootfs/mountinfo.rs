@@ -59,6 +59,16 @@ pub fn all(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
     mountinfo.split(|b| *b == b'\n').filter_map(parse_line)
 }
 
+/// Where the mounts of one source are.
+pub fn of(mountinfo: &[u8], source: &str) -> Vec<PathBuf> {
+    mountinfo
+        .split(|b| *b == b'\n')
+        .filter_map(parse_line)
+        .filter(|mount| mount.source == source)
+        .map(|mount| mount.point)
+        .collect()
+}
+
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     // 36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/root rw,errors=continue
@@ -207,6 +217,12 @@ mod tests {
                 ("volatile".to_owned(), None)
             ]
         );
+    }
+
+    #[test]
+    fn mounts_are_found_by_their_source() {
+        assert_eq!(of(INFO.as_bytes(), "first"), [PathBuf::from("/m")]);
+        assert_eq!(of(INFO.as_bytes(), "second"), Vec::<PathBuf>::new());
     }
 
     #[test]

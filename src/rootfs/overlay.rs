@@ -18,6 +18,18 @@ use crate::error::{Context, Error, Result};
 /// The source by which our mounts are known in mountinfo.
 pub const SOURCE: &str = "cvmfs-run";
 
+/// The source of a mount over a root that is no overlay: it says whose the mount is, which is all
+/// that is left of a `create` that was killed.
+pub fn source_over(state_dir: &Path) -> String {
+    format!("{SOURCE}:{}", state_dir.display())
+}
+
+/// The state directory of the container that such a mount is of.
+pub fn owner(source: &str) -> Option<&Path> {
+    let owner = source.strip_prefix(SOURCE)?.strip_prefix(':')?;
+    Some(Path::new(owner))
+}
+
 /// An overlay to mount.
 pub struct Overlay<'a> {
     /// The lower directories, top first.

@@ -1,7 +1,7 @@
 //! Bundles made by hand, as Slurm makes them: a config.json and an empty directory.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -103,12 +103,21 @@ impl Drop for Bundle {
     }
 }
 
-/// Every mount point of this mount namespace, and how long the longest line about one is.
-pub fn mounts() -> (Vec<String>, usize) {
+/// How many mounts there are at a path and below it, and how long the longest line about one is.
+pub fn mounts(below: &Path) -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let points = text
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4).map(str::to_owned))
-        .collect();
-    (points, text.lines().map(str::len).max().unwrap_or_default())
+    let point = |line: &str| {
+        line.split(' ')
+            .nth(4)
+            .is_some_and(|p| Path::new(p).starts_with(below))
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| point(line)).collect();
+    (
+        lines.len(),
+        lines
+            .iter()
+            .map(|line| line.len())
+            .max()
+            .unwrap_or_default(),
+    )
 }

@@ -49,7 +49,8 @@ fn four_hundred_and_fifty_layers_with_whiteouts_each_are_stacked() {
     bundle.flags = vec!["--config".into(), config.display().to_string()];
 
     bundle.create();
-    let (_, longest) = mounts();
+    let (count, longest) = mounts(&bundle.dir);
+    assert_eq!(count, 1);
     assert!(
         longest < LONGEST_LINE,
         "a line of mountinfo has {longest} bytes"

@@ -32,7 +32,6 @@ fn a_directory_as_root_is_stacked_upon_and_left_as_it_was() {
     std::fs::write(dir.join("etc/issue"), "mine\n").expect("the laboratory is ours");
     // A relative link is kept by podman, which otherwise makes one of its own there.
     std::os::unix::fs::symlink("../proc/mounts", dir.join("etc/mtab")).expect("a link");
-    let before = mounts().0;
     for suffix in ["", ":O"] {
         let mut arguments: Vec<String> = ["run", "--rm", "--network", "none"]
             .map(str::to_owned)
@@ -55,7 +54,7 @@ fn a_directory_as_root_is_stacked_upon_and_left_as_it_was() {
             ["issue", "local", "mtab"],
             "{suffix}"
         );
-        assert_eq!(mounts().0, before, "{suffix}");
+        assert_eq!(mounts(&dir).0, 0, "{suffix}");
     }
 }
 
@@ -73,7 +72,6 @@ fn a_bundle_is_run_on_its_layers_and_all_of_it_is_gone_afterwards() {
     for scratch in ["state", "tmpfs"] {
         let config = bundle.dir.join("config.toml");
         std::fs::write(&config, format!("scratch = {scratch:?}\n")).expect("the bundle is ours");
-        let before = mounts().0;
         let mut command = std::process::Command::new("cvmfs-run");
         command
             .arg("--config")
@@ -82,7 +80,7 @@ fn a_bundle_is_run_on_its_layers_and_all_of_it_is_gone_afterwards() {
             .arg(bundle.dir.join("state"));
         command.args(["run", "it"]).current_dir(&bundle.dir);
         assert_eq!(crate::common::run(&mut command).ok(), "1.24.2", "{scratch}");
-        assert_eq!(mounts().0, before, "{scratch}");
+        assert_eq!(mounts(&bundle.dir).0, 0, "{scratch}");
         assert!(!bundle.state().exists(), "{scratch}");
         assert!(listing(&bundle.root()).is_empty(), "{scratch}");
     }
@@ -106,4 +104,28 @@ fn a_bundle_whose_root_is_read_only_is_stacked_as_well() {
     bundle.write();
     assert!(!bundle.verb(&["run"]).ok().is_empty());
     assert!(!bundle.state().exists());
+}
+
+#[test]
+fn two_containers_on_one_directory_have_a_root_each() {
+    let layers = digests("localhost/thin/busybox:1.35").join(",");
+    let annotations = [
+        ("run.cvmfs.layers", layers.as_str()),
+        ("run.cvmfs.repository", REPOSITORY),
+    ];
+    let script = "echo $0 >/mine; /bin/busybox sleep 0.5; cat /mine; ls / | grep -c mine";
+    let mut one = Bundle::new(&annotations, &["/bin/sh", "-c", script, "one"]);
+    let mut two = Bundle::new(&annotations, &["/bin/sh", "-c", script, "two"]);
+    let dir = lab().join(unique("shared"));
+    std::fs::create_dir(&dir).expect("the laboratory is ours");
+    for bundle in [&mut one, &mut two] {
+        bundle.config["root"]["path"] = dir.display().to_string().into();
+        bundle.write();
+    }
+    let other = std::thread::spawn(move || one.verb(&["run"]).ok());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(two.verb(&["run"]).ok(), "two\n1");
+    assert_eq!(other.join().expect("the other"), "one\n1");
+    assert!(listing(&dir).is_empty());
+    assert_eq!(mounts(&dir).0, 0);
 }
