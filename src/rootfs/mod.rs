@@ -85,7 +85,7 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
             Engine::Overlay(mount, parts)
         }
         Some(mount) if mount.fstype == "fuse.fuse-overlayfs" => {
-            match fuse::parts(&mountinfo, &mount)? {
+            match fuse::parts(&mountinfo()?, &mount)? {
                 Some(parts) => Engine::Fuse(mount, parts),
                 None => return Ok(Some(Mounted::Restacked)),
             }
@@ -517,7 +517,7 @@ fn replace(
         .zip(work.as_ref())
         .map(|(u, w)| (u.as_fd(), w.as_fd()));
 
-    let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect());
+    let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect())?;
     let bottom = mount_bottom(&bottom, host)?;
     let mut lowers: Vec<_> = top.iter().map(|entry| *entry.dir()).collect();
     lowers.extend(bottom.as_ref().map(AsFd::as_fd));
@@ -665,7 +665,7 @@ fn put_over(
     std::fs::set_permissions(&upper, meta.permissions())
         .doing(|| format!("cannot set the mode of {}", upper.display()))?;
 
-    let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect());
+    let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect())?;
     let bottom = mount_bottom(&bottom, host)?;
     let mut lowers: Vec<_> = top.iter().map(|entry| *entry.dir()).collect();
     lowers.extend(bottom.as_ref().map(AsFd::as_fd));

@@ -9,6 +9,8 @@
 //! empty                when there is no upper: overlayfs takes the longest name from it
 //! ```
 
+use crate::error::{Error, Result};
+
 /// One entry of a stack, top first. `D` is an opened directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry<D> {
@@ -119,13 +121,21 @@ pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, mask: D, empty: Option<D>) 
 
 /// Splits a stack that is too high for one mount: what is left of it, and the part that becomes a
 /// mount of its own at the bottom. Only the bottom may: the whiteouts of an inner mount do not
-/// reach beneath it.
-pub fn split<D>(mut entries: Vec<Entry<D>>) -> (Vec<Entry<D>>, Vec<Entry<D>>) {
+/// reach beneath it. So two mounts are all there can be.
+pub fn split<D>(mut entries: Vec<Entry<D>>) -> Result<(Vec<Entry<D>>, Vec<Entry<D>>)> {
     if entries.len() <= MAX_LOWERS {
-        return (entries, Vec::new());
+        return Ok((entries, Vec::new()));
     }
     let bottom = entries.split_off(MAX_LOWERS - 1);
-    (entries, bottom)
+    if bottom.len() > MAX_LOWERS {
+        return Err(Error::new(format!(
+            "the image needs a stack of {} directories, and {} can be stacked (a layer is one, with whiteouts three)",
+            entries.len() + bottom.len(),
+            2 * MAX_LOWERS - 1
+        ))
+        .hint("use its flat form: prefer = \"flat\" in cvmfs-run.toml"));
+    }
+    Ok((entries, bottom))
 }
 
 #[cfg(test)]
@@ -203,9 +213,11 @@ mod tests {
     #[test]
     fn a_stack_too_high_for_one_mount_is_split_at_the_bottom() {
         let entries: Vec<_> = (0..801).map(Entry::Layer).collect();
-        let (top, bottom) = split(entries);
+        let (top, bottom) = split(entries).unwrap();
         assert_eq!((top.len(), bottom.len()), (499, 302));
         assert_eq!(bottom[0], Entry::Layer(499));
-        assert_eq!(split(vec![Entry::Layer(1); 500]).1, []);
+        assert_eq!(split(vec![Entry::Layer(1); 500]).unwrap().1, []);
+        let err = split(vec![Entry::Layer(1); 1000]).unwrap_err().to_string();
+        assert!(err.contains("1000 directories"), "{err}");
     }
 }
