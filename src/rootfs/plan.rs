@@ -119,10 +119,13 @@ pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, mask: D, empty: Option<D>) 
     entries
 }
 
+/// Entries, top first.
+pub type Stack<D> = Vec<Entry<D>>;
+
 /// Splits a stack that is too high for one mount: what is left of it, and the part that becomes a
 /// mount of its own at the bottom. Only the bottom may: the whiteouts of an inner mount do not
 /// reach beneath it. So two mounts are all there can be.
-pub fn split<D>(mut entries: Vec<Entry<D>>) -> Result<(Vec<Entry<D>>, Vec<Entry<D>>)> {
+pub fn split<D>(mut entries: Stack<D>) -> Result<(Stack<D>, Stack<D>)> {
     if entries.len() <= MAX_LOWERS {
         return Ok((entries, Vec::new()));
     }
