@@ -71,7 +71,7 @@ pub struct Wanted<'a> {
 
 /// Puts the layers that are asked for into the container's root; `None` when none are.
 pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Option<Mounted>> {
-    let mount = uncovered(wanted.root)?;
+    let (mountinfo, mount) = uncovered(wanted.root)?;
     if mount
         .as_ref()
         .is_some_and(|mount| mount.source == overlay::SOURCE)
@@ -108,17 +108,17 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
     apart::apart(|| restack(wanted, host, config, engine, lowers, asked)).map(Some)
 }
 
-/// What is mounted at `root`, after mounts of ours over a root that is no overlay were taken away.
+/// All mounts, and what is mounted at `root`, after mounts of ours over a root that is no overlay were taken away.
 ///
 /// They are of a container that was killed while it was made, or of one that runs on the same root
 /// and has its own view of it: neither needs them here, and this container's own must not lie on
 /// another's upper directory.
-fn uncovered(root: &Path) -> Result<Option<Mount>> {
+fn uncovered(root: &Path) -> Result<(Vec<u8>, Option<Mount>)> {
     loop {
         let mountinfo = mountinfo()?;
         let mount = mountinfo::at(&mountinfo, root);
         let Some(owner) = mount.as_ref().and_then(|m| overlay::owner(&m.source)) else {
-            return Ok(mount);
+            return Ok((mountinfo, mount));
         };
         if state::in_the_making(owner) {
             return Err(Error::new(format!(

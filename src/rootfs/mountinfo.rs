@@ -61,9 +61,7 @@ pub fn all(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
 
 /// Where the mounts of one source are.
 pub fn of(mountinfo: &[u8], source: &str) -> Vec<PathBuf> {
-    mountinfo
-        .split(|b| *b == b'\n')
-        .filter_map(parse_line)
+    all(mountinfo)
         .filter(|mount| mount.source == source)
         .map(|mount| mount.point)
         .collect()
