@@ -85,7 +85,7 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
             Engine::Overlay(mount, parts)
         }
         Some(mount) if mount.fstype == "fuse.fuse-overlayfs" => {
-            match fuse::parts(&mountinfo()?, &mount)? {
+            match fuse::parts(&mountinfo, &mount)? {
                 Some(parts) => Engine::Fuse(mount, parts),
                 None => return Ok(Some(Mounted::Restacked)),
             }
