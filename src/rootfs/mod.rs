@@ -8,6 +8,7 @@ mod apart;
 mod fuse;
 pub mod hidden;
 mod idmap;
+mod join;
 pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
@@ -342,21 +343,26 @@ fn restack(
         .transpose()?;
     tracing::debug!("restacking {} from {repositories:?}", wanted.root.display());
 
+    let stack = plan::stack(lowers, parts, mask, empty);
+    let stack = join::join(stack, plan::MAX_ENTRIES, &cache_dir)?;
+    if stack.len() > plan::MAX_ENTRIES {
+        return Err(Error::new(format!(
+            "the image's layers and their whiteouts are {} directories, and more than {} cannot be stacked",
+            stack.len(),
+            plan::MAX_ENTRIES
+        ))
+        .hint("prefer = \"flat\" in cvmfs-run.toml takes the whole image as one, where there is one"));
+    }
     match engine {
         Engine::Overlay(mount, engine_parts) => {
-            let stack = plan::stack(lowers, parts, mask, empty);
             replace(wanted, host, &mount, &engine_parts, &stack, attributes)?;
             Ok(Mounted::Restacked)
         }
         Engine::Fuse(mount, engine_parts) => {
-            let stack = plan::stack(lowers, parts, mask, empty);
             fuse::replace(wanted.root, &mount, &engine_parts, &stack, attributes)?;
             Ok(Mounted::Restacked)
         }
-        Engine::Directory => {
-            let stack = plan::stack(lowers, parts, mask, empty);
-            put_over(wanted, host, config, &stack, attributes)
-        }
+        Engine::Directory => put_over(wanted, host, config, &stack, attributes),
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Part<D> {
 /// Overlayfs' limit of lower directories in one mount (OVL_MAX_STACK in fs/overlayfs/params.h).
 pub const MAX_LOWERS: usize = 500;
 
+/// What two mounts take, of which the lower is one entry of the upper.
+pub const MAX_ENTRIES: usize = 2 * MAX_LOWERS - 1;
+
 /// Puts the whole stack together, top first. One `mask` above all lowers hides what lies at the
 /// root of a thin image and of every layer tree.
 pub fn stack<D>(lowers: Vec<D>, parts: Vec<Part<D>>, mask: D, empty: Option<D>) -> Vec<Entry<D>> {
