@@ -135,9 +135,9 @@ pub fn split<D>(mut entries: Stack<D>) -> Result<(Stack<D>, Stack<D>)> {
     let bottom = entries.split_off(MAX_LOWERS - 1);
     if bottom.len() > MAX_LOWERS {
         return Err(Error::new(format!(
-            "the image needs a stack of {} directories, and {} can be stacked (a layer is one, with whiteouts three)",
+            "the image needs a stack of {} directories, and {} can be stacked (a layer is one, with whiteouts at least two)",
             entries.len() + bottom.len(),
-            2 * MAX_LOWERS - 1
+            MAX_ENTRIES
         ))
         .hint("use its flat form: prefer = \"flat\" in cvmfs-run.toml"));
     }
