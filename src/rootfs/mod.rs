@@ -345,14 +345,6 @@ fn restack(
 
     let stack = plan::stack(lowers, parts, mask, empty);
     let stack = join::join(stack, plan::MAX_ENTRIES, &cache_dir)?;
-    if stack.len() > plan::MAX_ENTRIES {
-        return Err(Error::new(format!(
-            "the image's layers and their whiteouts are {} directories, and more than {} cannot be stacked",
-            stack.len(),
-            plan::MAX_ENTRIES
-        ))
-        .hint("prefer = \"flat\" in cvmfs-run.toml takes the whole image as one, where there is one"));
-    }
     match engine {
         Engine::Overlay(mount, engine_parts) => {
             replace(wanted, host, &mount, &engine_parts, &stack, attributes)?;
