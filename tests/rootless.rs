@@ -46,7 +46,7 @@ const CASES: [(&str, &str); 51] = [
     ),
     (
         "run -it",
-        "script -qec \"podman --runtime $runtime run --rm -it $i/busybox:1.35 sh -c 'tty; test -t 0 && test -t 1 && echo terminal; stty size; exit 4'\" /dev/null | sed 's/\\^@//' || echo $?",
+        "mkfifo in; exec 9<>in; script -qec \"podman --runtime $runtime run --rm -it $i/busybox:1.35 sh -c 'tty; test -t 0 && test -t 1 && echo terminal; stty size; exit 4'\" /dev/null <&9 || echo $?",
     ),
     (
         "exec",
@@ -54,7 +54,7 @@ const CASES: [(&str, &str); 51] = [
     ),
     (
         "exec -it",
-        "podman run -d --name $c $i/busybox:1.35 sleep 1000 >/dev/null; script -qec \"podman --runtime $runtime exec -it $c sh -c 'tty; exit 6'\" /dev/null || echo $?",
+        "podman run -d --name $c $i/busybox:1.35 sleep 1000 >/dev/null; mkfifo in; exec 9<>in; script -qec \"podman --runtime $runtime exec -it $c sh -c 'tty; exit 6'\" /dev/null <&9 || echo $?",
     ),
     (
         "detached, with logs",
@@ -118,7 +118,7 @@ const CASES: [(&str, &str); 51] = [
     ),
     (
         "--read-only",
-        "podman run --rm --read-only $i/busybox:1.35 sh -c 'touch /x /etc/x; touch /tmp/x /run/x /var/tmp/x && echo written; cat /etc/release' 2>&1",
+        "podman run --rm --read-only $i/busybox:1.35 sh -c 'touch /x /etc/x; touch /tmp/x /run/x /var/tmp/x && echo written; cat /etc/release' 2>&1 | sort",
     ),
     (
         "--read-only --read-only-tmpfs=false",
@@ -164,7 +164,7 @@ const CASES: [(&str, &str); 51] = [
     ),
     (
         "--security-opt seccomp",
-        "echo '{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38}]}' >s.json; podman run -d --name $c --security-opt seccomp=s.json $i/busybox:1.35 sleep 1000 >/dev/null; podman exec $c sh -c 'mkdir /tmp/x; grep ^Seccomp /proc/self/status' 2>&1; podman run --rm --security-opt no-new-privileges --security-opt seccomp=s.json $i/busybox:1.35 mkdir /x 2>&1 || echo $?",
+        "echo '{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38}]}' >s.json; podman run -d --name $c --security-opt seccomp=s.json $i/busybox:1.35 sleep 1000 >/dev/null; podman exec $c sh -c 'mkdir /tmp/x; grep ^Seccomp /proc/self/status' 2>&1 | sort; podman run --rm --security-opt no-new-privileges --security-opt seccomp=s.json $i/busybox:1.35 mkdir /x 2>&1 || echo $?",
     ),
     (
         "--memory",
