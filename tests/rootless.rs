@@ -239,9 +239,10 @@ const LIMITS: [(Driver, &str, &str); 4] = [
 ];
 
 /// What is left over when no container runs any more: states, scratch directories, mounts.
+// Root's own store, $LAB/graph, is none of this user's: its mounts are seen here, and stay.
 const LEFT: &str = "
 find /run/user/$UID/cvmfs-run -mindepth 1 2>/dev/null
-podman unshare cat /proc/self/mountinfo | grep -e ' cvmfs-run ' -e '/merged '
+podman unshare cat /proc/self/mountinfo | grep -v \" $LAB/graph/\" | grep -e ' cvmfs-run ' -e '/merged '
 pgrep -u $UID -l 'conmon|slirp4netns|fuse-overlayfs' || true";
 
 /// Held by whoever runs cvmfs-run: what the fallback runtime notes is this case's then.
