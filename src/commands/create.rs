@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::bundle::Bundle;
 use crate::cli::CgroupManager;
+use crate::engine::hierarchies::Stay;
 use crate::engine::lifeline::Lifeline;
 use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise};
 use crate::error::{Context as _, Error, Result};
@@ -51,12 +52,22 @@ pub struct Options {
     pub preserve_fds: i32,
 }
 
+/// A container that was created, and is not started yet.
+pub struct Created {
+    /// Its state directory.
+    pub dir: Dir,
+    /// Its record.
+    pub state: State,
+    /// This process's stay in its cgroups.
+    pub stay: Stay,
+}
+
 impl Create {
     /// Creates the container.
     pub fn exec(self, context: &Context) -> Result<()> {
-        self.options
-            .create(context, &self.id, false, None)
-            .map(drop)
+        let created = self.options.create(context, &self.id, false, None)?;
+        created.stay.for_good();
+        Ok(())
     }
 }
 
@@ -79,7 +90,7 @@ impl Options {
         id: &str,
         foreground: bool,
         console: Option<OwnedFd>,
-    ) -> Result<(Dir, State)> {
+    ) -> Result<Created> {
         let bundle = Bundle::load(&self.bundle)?;
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
         remove_left_over(&context.root, id)?;
@@ -99,9 +110,9 @@ impl Options {
             reasons: Vec::new(),
         };
         match self.build(context, bundle, &dir, &mut state, foreground, console) {
-            Ok(()) => {
+            Ok(stay) => {
                 dir.release();
-                Ok((dir, state))
+                Ok(Created { dir, state, stay })
             }
             Err(err) => {
                 if let Some(mounted) = &state.mounted
@@ -125,7 +136,7 @@ impl Options {
         state: &mut State,
         foreground: bool,
         console: Option<OwnedFd>,
-    ) -> Result<()> {
+    ) -> Result<Stay> {
         let config = context.config()?;
         let maps = engine::userns::maps(&bundle.config)?;
         let wanted = Wanted {
@@ -139,7 +150,7 @@ impl Options {
 
         let reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
         if !reasons.is_empty() {
-            return self.hand_over(context, &config, dir, state, reasons, foreground);
+            return Err(self.hand_over(context, &config, dir, state, reasons, foreground));
         }
         let disabled = context.global.cgroup_manager == Some(CgroupManager::Disabled);
         let no_cgroup =
@@ -169,16 +180,20 @@ impl Options {
             state,
         };
         let lifeline = Lifeline::tie()?;
-        init::create(create)?;
+        let stay = init::create(create)?;
         let result = dir
             .save(state)
             .and_then(|()| self.tell_pid(state.pid))
             .and_then(|()| lifeline.release());
-        if result.is_err() {
-            let _ = crate::sys::kill(state.pid, libc::SIGKILL);
-            let _ = engine::cgroup::remove(&state.cgroup, &state.id);
+        match result {
+            Ok(()) => Ok(stay),
+            Err(err) => {
+                drop(stay);
+                let _ = crate::sys::kill(state.pid, libc::SIGKILL);
+                let _ = engine::cgroup::remove(&state.cgroup, &state.id);
+                Err(err)
+            }
         }
-        result
     }
 
     /// Writes the pid file, whole or not at all: an engine may be waiting for it.
@@ -189,7 +204,8 @@ impl Options {
         write_pid_file(path, pid)
     }
 
-    /// Hands the container to the fallback runtime, its root stacked already.
+    /// Hands the container to the fallback runtime, its root stacked already; returns only what
+    /// went wrong with that.
     fn hand_over(
         &self,
         context: &Context,
@@ -198,8 +214,11 @@ impl Options {
         state: &mut State,
         reasons: Vec<String>,
         foreground: bool,
-    ) -> Result<()> {
-        let program = fallback::find(config, &reasons)?;
+    ) -> Error {
+        let program = match fallback::find(config, &reasons) {
+            Ok(program) => program,
+            Err(err) => return err,
+        };
         tracing::info!(
             "container {} is run by {}, for {}",
             state.id,
@@ -212,13 +231,15 @@ impl Options {
         };
         state.fallback = Some(fallback.clone());
         state.reasons = reasons;
-        dir.save(state)?;
+        if let Err(err) = dir.save(state) {
+            return err;
+        }
         let root = dir.path.join(FALLBACK);
         let arguments = fallback::arguments(&fallback, &root, &super::verb());
         if foreground || state.mounted.is_some() {
             tracing::debug!("{} {}", fallback.program.display(), arguments.join(" "));
         }
-        Err(fallback::become_it(&fallback, &arguments))
+        fallback::become_it(&fallback, &arguments)
     }
 }
 

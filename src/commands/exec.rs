@@ -108,7 +108,7 @@ impl Exec {
             (None, Some(socket)) => Some(create::connect(socket)?),
             (None, None) => None,
         };
-        let pid = tenant::exec(tenant::Exec {
+        let (pid, stay) = tenant::exec(tenant::Exec {
             normal,
             state: &state,
             dir: &dir.path,
@@ -120,8 +120,12 @@ impl Exec {
             create::write_pid_file(path, pid)?;
         }
         if self.detach {
+            if let Some(stay) = stay {
+                stay.for_good();
+            }
             return Ok(0);
         }
+        drop(stay);
         crate::engine::foreground::wait(pid, relay)
     }
 

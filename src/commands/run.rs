@@ -35,13 +35,16 @@ impl Run {
             .then(Relay::new)
             .transpose()?;
         let console = relay.as_ref().map(Relay::container_end).transpose()?;
-        let (dir, state) = self
-            .options
-            .create(context, &self.id, !self.detach, console)?;
+        let create::Created { dir, state, stay } =
+            self.options
+                .create(context, &self.id, !self.detach, console)?;
         let started = start::start(&dir, &state);
         if self.detach {
+            stay.for_good();
             return started.map(|()| 0);
         }
+        // Only now: the container need not wait for it.
+        drop(stay);
         let code = started.and_then(|()| foreground::wait(state.pid, relay));
         if !self.keep || code.is_err() {
             delete::delete(&dir, &state, true)?;

@@ -92,7 +92,15 @@ pub fn read() -> Result<Vec<Hierarchy>> {
 }
 
 /// This process's stay in a container's cgroups; on drop it goes back to where it was.
+#[must_use = "dropped at once, this process leaves before the container's is made"]
 pub struct Stay(Vec<PathBuf>);
+
+impl Stay {
+    /// Stays to the end of this process, which is near: going back would cost as much as joining.
+    pub fn for_good(mut self) {
+        self.0.clear();
+    }
+}
 
 impl Drop for Stay {
     fn drop(&mut self) {

@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::{self, Host};
 use crate::state::{self, State};
 
+use super::hierarchies::Stay;
 use super::normalise::Normal;
 use super::{
     cgroup, executor, explain, groups, hierarchies, inside, network, nocgroup, stdio, userns,
@@ -42,8 +43,9 @@ pub struct Create<'a> {
     pub host: &'a Host,
 }
 
-/// Creates the container. On a failure its cgroup is removed again.
-pub fn create(mut create: Create<'_>) -> Result<()> {
+/// Creates the container; this process is then still in some of its cgroups, as told by what is
+/// returned. On a failure the container's cgroup is removed again.
+pub fn create(mut create: Create<'_>) -> Result<Stay> {
     let id = create.state.id.clone();
     cgroup::check_empty(&create.state.cgroup)?;
     let result = build(&mut create);
@@ -55,7 +57,7 @@ pub fn create(mut create: Create<'_>) -> Result<()> {
     result
 }
 
-fn build(create: &mut Create<'_>) -> Result<()> {
+fn build(create: &mut Create<'_>) -> Result<Stay> {
     let state = &mut *create.state;
     let mut spec = std::mem::take(&mut create.normal.spec);
     let process = spec
@@ -131,7 +133,6 @@ fn build(create: &mut Create<'_>) -> Result<()> {
         .as_raw();
     state.pid = pid;
     state.start_time = state::start_time(pid).unwrap_or_default();
-    drop(stay);
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
         .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
@@ -139,7 +140,7 @@ fn build(create: &mut Create<'_>) -> Result<()> {
             false => Ok(()),
         })
         .and_then(|()| stdio::give(pid, uid));
-    given.inspect_err(|_| {
+    given.map(|()| stay).inspect_err(|_| {
         let _ = crate::sys::kill(pid, libc::SIGKILL);
     })
 }

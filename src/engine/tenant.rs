@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::state::State;
 
+use super::hierarchies::Stay;
 use super::normalise::Normal;
 use super::{
     cgroup, executor, explain, groups, hierarchies, in_runcs_words, nocgroup, stdio, userns,
@@ -50,8 +51,8 @@ const NAMESPACES: [(&str, LinuxNamespaceType); 8] = [
     ("time", LinuxNamespaceType::Time),
 ];
 
-/// Starts the process; returns its number.
-pub fn exec(exec: Exec<'_>) -> Result<i32> {
+/// Starts the process; returns its number, and this process's stay in the container's cgroups.
+pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let Exec {
         normal,
         state,
@@ -66,7 +67,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
         false => None,
     };
     let _shed = groups::shed(&mut spec, false)?;
-    let _stay = if state.cgroup.none {
+    let stay = if state.cgroup.none {
         None
     } else {
         let hierarchies = hierarchies::read()?;
@@ -134,7 +135,7 @@ pub fn exec(exec: Exec<'_>) -> Result<i32> {
     std::io::Read::read_to_string(&mut File::from(reader), &mut said)
         .doing(|| "cannot hear of the process")?;
     match said.as_str() {
-        "" => Ok(pid),
+        "" => Ok((pid, stay)),
         said => Err(Error::new(format!(
             "unable to start container process: {}",
             in_runcs_words(said, process.cwd())

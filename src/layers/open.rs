@@ -38,6 +38,9 @@ pub type Found = Vec<Layer>;
 const MAX_THREADS: usize = 64;
 /// What an opening thread needs of stack: its depth is known and small.
 const STACK: usize = 64 << 10;
+/// How long one thread is given before more are started: enough for hundreds of layers that the
+/// kernel knows already, little beside the round trip to a server.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// One layer to open: the places where it may lie, tried in order.
 struct Job {
@@ -169,7 +172,7 @@ fn open_all(
     let next = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = mpsc::channel();
     let mut threads = Vec::new();
-    for _ in 0..count.min(MAX_THREADS) {
+    let mut start = || {
         let (jobs, next, sender) = (Arc::clone(&jobs), Arc::clone(&next), sender.clone());
         let work = move || {
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -179,13 +182,29 @@ fn open_all(
         };
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
         threads.push(thread.map_err(|err| Error::caused("cannot start a thread", err))?);
-    }
-    drop(sender);
+        Ok(())
+    };
+    let began = Instant::now();
+    let mut started = 0;
 
     let mut results: Vec<(String, Result<(OwnedFd, PathBuf)>)> = Vec::with_capacity(count);
     while results.len() < count {
+        // Layers that are known take one thread; as soon as one waits, all others get theirs.
+        let wanted = match began.elapsed() < PATIENCE {
+            true => 1,
+            false => MAX_THREADS.min(started + count - results.len()),
+        };
+        while started < wanted.min(count) {
+            start()?;
+            started += 1;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(left) {
+        let patient = match started < count.min(MAX_THREADS) {
+            true => left.min(PATIENCE),
+            false => left,
+        };
+        match receiver.recv_timeout(patient) {
+            Err(mpsc::RecvTimeoutError::Timeout) if patient < left => {}
             Ok(result) => results.push(result),
             Err(_) => {
                 let silent = jobs

@@ -668,11 +668,11 @@ fn put_over(
     let mut lowers: Vec<_> = top.iter().map(|entry| *entry.dir()).collect();
     lowers.extend(bottom.as_ref().map(AsFd::as_fd));
     let (upper, work) = (open_dir(&upper)?, open_dir(&work)?);
-    let options = if host.in_user_namespace {
-        vec![("userxattr".into(), None)]
-    } else {
-        Vec::new()
-    };
+    // Nobody wants the upper after the container, so that unmounting need not write it to disk.
+    let mut options = vec![("volatile".into(), None)];
+    if host.in_user_namespace {
+        options.push(("userxattr".into(), None));
+    }
     let new = overlay::Overlay {
         lowers,
         upper: Some((upper.as_fd(), work.as_fd())),

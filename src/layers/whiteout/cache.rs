@@ -112,15 +112,19 @@ impl Cache {
 
     /// Opens an entry's trees, or nothing if they are gone.
     fn trees(&self, entry: &Entry) -> Result<Option<Trees>> {
-        let open = |wanted: bool, name: &str| {
-            if !wanted {
-                return Ok(None);
-            }
-            let path = format!("{}/{name}", entry.tree.as_deref().unwrap_or_default());
-            layer::walk(self.dirs.trees.as_fd(), path.as_bytes()).map(Some)
-        };
-        let trees = open(entry.above, "above")
-            .and_then(|above| open(entry.below, "below").map(|below| (above, below)));
+        if !entry.above && !entry.below {
+            return Ok(Some(Trees {
+                bottom: entry.bottom,
+                ..Trees::default()
+            }));
+        }
+        let id = entry.tree.as_deref().unwrap_or_default();
+        let trees = layer::walk(self.dirs.trees.as_fd(), id.as_bytes()).and_then(|tree| {
+            let open = |wanted: bool, name: &[u8]| {
+                wanted.then(|| layer::walk(tree.as_fd(), name)).transpose()
+            };
+            Ok((open(entry.above, b"above")?, open(entry.below, b"below")?))
+        });
         match trees {
             Ok((above, below)) => Ok(Some(Trees {
                 above,
