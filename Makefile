@@ -19,7 +19,7 @@ lint:
 
 test: tools build
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
-	tests/lab cargo test --release --locked --features lab --tests
+	tests/lab cargo test --release --locked --no-fail-fast --features lab --tests
 
 # From layers in directories to a running container. IMAGE=NAME takes one of a repository at /cvmfs.
 demo: tools build

@@ -38,13 +38,15 @@ impl Run {
         let create::Created { dir, state, stay } =
             self.options
                 .create(context, &self.id, !self.detach, console)?;
+        match self.detach {
+            true => stay.for_good(),
+            // At once: a second move right after the first costs nothing, a later one waits again.
+            false => drop(stay),
+        }
         let started = start::start(&dir, &state);
         if self.detach {
-            stay.for_good();
             return started.map(|()| 0);
         }
-        // Only now: the container need not wait for it.
-        drop(stay);
         let code = started.and_then(|()| foreground::wait(state.pid, relay));
         if !self.keep || code.is_err() {
             delete::delete(&dir, &state, true)?;
