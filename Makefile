@@ -25,9 +25,9 @@ test: tools build
 demo: tools build
 	@tests/demo $(IMAGE)
 
-# One table: cvmfs-run beside runc and crun.
+# One table: cvmfs-run beside runc and crun. /run is a tmpfs, as on any host.
 bench: tools
-	cargo bench --locked --bench runtime
+	unshare --mount sh -c 'mount -t tmpfs tmpfs /run && exec cargo bench --locked --bench runtime'
 
 clean:
 	cargo clean

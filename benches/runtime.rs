@@ -78,8 +78,15 @@ fn main() {
             .iter()
             .map(|subject| (verb == Verb::Exec).then(|| Running::new(subject)))
             .collect();
-        for _ in 0..rounds {
-            for (index, subject) in subjects.iter().enumerate() {
+        for round in 0..rounds {
+            // Who comes after whom changes: the kernel still works for the one before.
+            for turn in 0..subjects.len() {
+                let turn = match round % 2 {
+                    0 => turn,
+                    _ => subjects.len() - 1 - turn,
+                };
+                let index = (turn + round / 2) % subjects.len();
+                let subject = &subjects[index];
                 let time = once(subject, verb);
                 times[index].push(
                     time.unwrap_or_else(|| panic!("{} fails at {}", subject.name, verb.title())),

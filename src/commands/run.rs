@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::engine::adopt::{self, Adopted};
 use crate::engine::{foreground, terminal::Relay};
 use crate::error::Result;
 
@@ -16,7 +17,7 @@ pub struct Run {
     /// Leave the stopped container to be looked at
     #[arg(long)]
     pub keep: bool,
-    /// Accepted for runc's callers: orphans of the container are left to the system
+    /// Leave orphans of the container to the system, rather than to this process
     #[arg(long)]
     pub no_subreaper: bool,
     /// What `create` and `run` share
@@ -35,18 +36,25 @@ impl Run {
             .then(Relay::new)
             .transpose()?;
         let console = relay.as_ref().map(Relay::container_end).transpose()?;
-        let create::Created { dir, state, stay } =
-            self.options
-                .create(context, &self.id, !self.detach, console)?;
-        match self.detach {
-            true => stay.for_good(),
-            // At once: a second move right after the first costs nothing, a later one waits again.
-            false => drop(stay),
-        }
-        let started = start::start(&dir, &state);
+        let create = |foreground| {
+            let created = self
+                .options
+                .create(context, &self.id, foreground, console)?;
+            created.stay.for_good();
+            Ok((created.dir, created.state))
+        };
         if self.detach {
-            return started.map(|()| 0);
+            let (dir, state) = create(false)?;
+            return start::start(&dir, &state).map(|()| 0);
         }
+        if let Adopted::Became(pid) = adopt::adopt(|| create(true).map(drop))? {
+            return foreground::wait(pid, relay);
+        }
+        if self.no_subreaper {
+            adopt::no_more()?;
+        }
+        let (dir, state) = crate::state::load(&context.root, &self.id)?;
+        let started = start::start(&dir, &state);
         let code = started.and_then(|()| foreground::wait(state.pid, relay));
         if !self.keep || code.is_err() {
             delete::delete(&dir, &state, true)?;

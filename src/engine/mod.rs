@@ -4,6 +4,7 @@
 //! it: before (`normalise`), inside the container's namespaces before its root is entered
 //! (`inside`), in the container's process (`executor`), and before it is started (`stdio`).
 
+pub mod adopt;
 pub mod cgroup;
 pub mod executor;
 pub mod fallback;
