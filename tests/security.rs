@@ -1,0 +1,104 @@
+//! What confines a container is what runc confines it with, field by field, for its first process
+//! and for one that is executed in it.
+
+mod common;
+
+use common::same::same_but;
+
+/// A field of a process or of its surroundings, and the line of shell that prints it.
+const FIELDS: [(&str, &str); 12] = [
+    (
+        "identity, capabilities, filters",
+        "grep -E \"^(Uid|Gid|Groups|Cap[A-Z]|NoNewPrivs|Seccomp|Speculation|Umask|Sig[BIC])\" /proc/PID/status",
+    ),
+    ("limits", "cat /proc/PID/limits"),
+    ("out of memory", "cat /proc/PID/oom_score_adj"),
+    (
+        "security label",
+        "cat /proc/PID/attr/current 2>&1 | sed \"s/.*: //\"",
+    ),
+    (
+        "namespaces shared with the first process",
+        "for n in cgroup ipc mnt net pid user uts; do [ $(readlink /proc/PID/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo $n; done",
+    ),
+    ("cgroups", "cat /proc/PID/cgroup"),
+    (
+        "mounts",
+        // Numbers of mounts and devices, what the root is made of, and host paths of podman's own
+        // files differ from one container to the next.
+        "sed -E \"s/^[0-9]+ [0-9]+ [0-9]+:[0-9]+ //; s/(shared|master|propagate_from):[0-9]+/\\\\1/g\" /proc/PID/mountinfo | grep -v \"^/ / \" | sed -E \"s#^/[^ ]*/(userdata|overlay-containers)[^ ]*/#FILE/#; s/,?(lowerdir|upperdir|workdir)=[^ ]*//g\"",
+    ),
+    (
+        "devices",
+        "ls -l /dev | tail -n +2 | awk \"{print \\$1, \\$3, \\$4, \\$5, \\$6, \\$NF}\"; cat /sys/fs/cgroup/devices/devices.list 2>/dev/null | sort",
+    ),
+    (
+        "masked paths",
+        "for p in /proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/sched_debug /proc/scsi /sys/firmware /sys/fs/selinux /sys/dev/block; do [ -e $p ] && stat -c \"%n %F %a %t:%T\" $p; ls -A $p 2>/dev/null | head -n 1 | wc -l; head -c 1 $p 2>/dev/null | wc -c; done",
+    ),
+    (
+        "read-only paths",
+        "for p in /proc/sys/kernel/domainname /proc/sysrq-trigger /proc/irq/default_smp_affinity /proc/bus /proc/fs /sys/kernel/mm/ksm/run /sys/fs/cgroup /etc /dev; do [ -w $p ]; echo $p $?; done; (: >>/proc/sys/kernel/domainname) 2>/dev/null; echo $?",
+    ),
+    (
+        "calls that are filtered",
+        "unshare -U true 2>/dev/null; echo $?; mount -t tmpfs none /mnt 2>/dev/null; echo $?; chroot / true 2>/dev/null; echo $?; hostname x 2>/dev/null; echo $?",
+    ),
+    ("kernel keyrings", "wc -l </proc/keys 2>/dev/null; echo $?"),
+];
+
+/// The options of `podman run`.
+const COMMAND_LINES: [&str; 12] = [
+    "",
+    "--cap-drop=all",
+    "--cap-add=sys_admin --cap-add=net_raw",
+    "--privileged",
+    "--user 1000:2000 --group-add 3000",
+    "--security-opt no-new-privileges --user 65534",
+    "--security-opt seccomp=unconfined --cap-add all",
+    "--read-only --tmpfs /tmp",
+    "--pid=host --ipc=host --uts=host --network=host",
+    "--uidmap 0:100000:5000 --gidmap 0:200000:5000",
+    "--ulimit nofile=100:200 --oom-score-adj 300 --pids-limit 40 --memory 64m",
+    "--systemd=always --cgroupns=private --device /dev/fuse:/dev/fuse:r",
+];
+
+#[test]
+fn the_first_process_and_an_executed_one_are_confined_as_by_runc() {
+    for options in COMMAND_LINES {
+        let mut script = format!("run -d --name @c {options} @image sleep 1000\n");
+        // Entered processes take the container's limits and the caller's oom score.
+        for pid in ["1", "self"] {
+            for (_, shell) in FIELDS {
+                script += &format!("exec @c sh -c '{}'\n", shell.replace("PID", pid));
+            }
+        }
+        let steps = same_but("busybox:1.35", &script, without_changing_parts);
+        assert_eq!(steps.len(), 1 + 2 * FIELDS.len());
+        let status = &steps[1].said.out;
+        for field in [
+            "CapEff",
+            "CapBnd",
+            "CapAmb",
+            "NoNewPrivs",
+            "Seccomp",
+            "Groups",
+        ] {
+            assert!(
+                status.contains(field),
+                "{options}: {field} is not in {status}"
+            );
+        }
+    }
+}
+
+/// Sizes that differ between two moments.
+fn without_changing_parts(text: &str) -> String {
+    text.lines()
+        .map(|line| match line.split_once(" - devtmpfs ") {
+            Some((mount, _)) => mount,
+            None => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
