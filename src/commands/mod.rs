@@ -1,6 +1,8 @@
 //! One verb a file: a clap struct that holds its arguments, and `exec`, which does it.
 
+pub mod check;
 pub mod checkpoint;
+pub mod configure;
 pub mod create;
 pub mod delete;
 pub mod events;
