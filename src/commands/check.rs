@@ -5,7 +5,7 @@ use clap::Args;
 use crate::check::{self, Verdict};
 use crate::error::{Context as _, Result};
 
-use super::Context;
+use super::{Context, say};
 
 /// Say what works on this host for the calling user, with a remedy for what does not
 ///
@@ -24,9 +24,9 @@ impl Check {
         let lines = check::lines(context)?;
         if self.json {
             let text = serde_json::to_string_pretty(&lines).doing(|| "cannot write JSON")?;
-            println!("{text}");
+            say(&format!("{text}\n"));
         } else {
-            lines.iter().for_each(|line| println!("{line}"));
+            lines.iter().for_each(|line| say(&format!("{line}\n")));
         }
         Ok(u8::from(check::worst(&lines) == Verdict::Fail))
     }

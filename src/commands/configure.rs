@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::site::owned::{self, Owner};
 use crate::site::{DropIn, Engine, Place, Wanted, containerd, docker, program};
 
-use super::Context;
+use super::{Context, say};
 
 /// Tell podman, Docker, containerd or Slurm of this runtime, or take that back
 ///
@@ -73,19 +73,18 @@ impl Configure {
         }
         let path = drop_in.path.display();
         if self.dry_run {
-            println!("# {path}");
-            print!("{}", drop_in.text);
+            say(&format!("# {path}\n{}", drop_in.text));
             return Ok(());
         }
         if existing.as_deref() == Some(drop_in.text.as_str()) {
-            println!("{path} is as it should be");
+            say(&format!("{path} is as it should be\n"));
         } else {
             owned::write(&drop_in.path, &drop_in.text)?;
-            println!("wrote {path}");
+            say(&format!("wrote {path}\n"));
         }
         remains(&drop_in, self.engine)
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| say(&format!("{line}\n")));
         Ok(())
     }
 
@@ -106,7 +105,7 @@ impl Configure {
     fn take_back(&self, place: &Place) -> Result<()> {
         let path = self.engine.path(place)?;
         let Some(text) = owned::read(&path)? else {
-            println!("{} is not there", path.display());
+            say(&format!("{} is not there\n", path.display()));
             return Ok(());
         };
         match self.engine.owner(&text) {
@@ -116,12 +115,12 @@ impl Configure {
                     .hint("take cvmfs-run out of it by hand"),
             ),
             Owner::Ours if self.dry_run => {
-                println!("would remove {}", path.display());
+                say(&format!("would remove {}\n", path.display()));
                 Ok(())
             }
             Owner::Ours => {
                 owned::remove(&path)?;
-                println!("removed {}", path.display());
+                say(&format!("removed {}\n", path.display()));
                 Ok(())
             }
         }
@@ -132,14 +131,14 @@ impl Configure {
         let path = drop_in.path.display();
         let needed = match self.engine {
             Engine::Docker if docker::has(text, wanted) => {
-                println!("{path} names cvmfs-run already");
+                say(&format!("{path} names cvmfs-run already\n"));
                 return Ok(());
             }
             Engine::Docker => docker::merged(text, wanted)
                 .map_err(|err| Error::caused(format!("cannot use {path}"), err))?,
             _ => drop_in.text.clone(),
         };
-        print!("{needed}");
+        say(&needed);
         Err(
             Error::new(format!("{path} is not cvmfs-run's own, and stays as it is"))
                 .hint("put what is printed above in its place, or into it"),
@@ -176,7 +175,7 @@ fn spare_cri(drop_in: &DropIn) -> Result<()> {
         let sets = containerd::sets_cri(&text)
             .map_err(|err| Error::caused(format!("cannot use {}", file.display()), err))?;
         if sets {
-            print!("{}", drop_in.text);
+            say(&drop_in.text);
             return Err(Error::new(format!(
                 "{} has settings of the CRI plugin, which containerd 1 would forget for those of a drop-in",
                 file.display()

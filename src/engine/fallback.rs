@@ -30,7 +30,7 @@ pub const REASONS: [Reason; 7] = [
     },
     Reason {
         name: "SELinux labels",
-        why: "libcontainer sets no label on the process, its keyring or its mounts",
+        why: "libcontainer labels mounts, and never the container's process",
         needed: |config, _, _| {
             ["/process/selinuxLabel", "/linux/mountLabel"]
                 .iter()
@@ -67,7 +67,7 @@ pub const REASONS: [Reason; 7] = [
     },
     Reason {
         name: "rootless cgroups by systemd",
-        why: "libcgroups asks the system's systemd where the user's own is meant",
+        why: "libcgroups runs the program busctl to learn whose systemd it talks to, and fails without it",
         needed: |_, host, systemd| systemd && host.rootless() && host.cgroup == Cgroup::V2,
     },
 ];
