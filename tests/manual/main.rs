@@ -31,14 +31,11 @@ fn up_to_date(path: &str, expected: &str) {
         return;
     }
     let text = std::fs::read_to_string(source(path)).unwrap_or_default();
-    let at = (text.lines().zip(expected.lines())).position(|(is, should)| is != should);
+    let same = (text.lines().zip(expected.lines())).take_while(|(is, should)| is == should);
+    let line = same.count() + 1;
     assert!(
         text == expected,
-        "{path} is out of date (line {}): run `make man` and commit what it writes",
-        at.map_or_else(
-            || text.lines().count().min(expected.lines().count()),
-            |at| at
-        ) + 1
+        "{path} is out of date from line {line} on: run `make man` and commit what it writes"
     );
 }
 
@@ -93,10 +90,13 @@ fn every_command_and_option_is_on_its_page() {
         let text = read(path).replace("\\-", "-");
         for command in std::iter::once(&command).chain(command.get_subcommands()) {
             assert!(text.contains(command.get_name()), "{path}: {command}");
-            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
-                if option == "help" {
-                    continue;
-                }
+            let shown = command
+                .get_arguments()
+                .filter(|argument| !argument.is_hide_set());
+            for option in shown
+                .filter_map(clap::Arg::get_long)
+                .filter(|o| *o != "help")
+            {
                 assert!(text.contains(&format!("--{option}")), "{path}: --{option}");
             }
         }
