@@ -110,7 +110,7 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l pid-file -d 
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l preserve-fds -d 'Hand that many further descriptors, from 3 on, to the container' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -s d -l detach -d 'Do not wait for the container to end'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l keep -d 'Leave the stopped container to be looked at'
-complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-subreaper -d 'Accepted for runc\'s callers: orphans of the container are left to the system'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-subreaper -d 'Leave orphans of the container to the system, rather than to this process'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-pivot -d 'Move the root instead of pivoting, for a root on a ramdisk'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -s h -l help -d 'Print help'
