@@ -2,9 +2,15 @@
 
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
-	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc
+	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc groff-base
 
-.PHONY: build tools test lint demo bench clean
+# Where `make install` puts things; DESTDIR goes before all of them.
+PREFIX = /usr/local
+SYSCONFDIR = /etc
+# Where the built programs are.
+BIN = target/release
+
+.PHONY: build tools test lint demo bench man install uninstall clean
 
 build:
 	cargo build --release --locked
@@ -18,6 +24,7 @@ lint:
 	cargo clippy --locked --all-targets --features lab -- -D warnings
 
 test: tools build
+	cargo fetch --locked
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
 	tests/lab cargo test --release --locked --no-fail-fast --features lab --tests
 
@@ -28,6 +35,47 @@ demo: tools build
 # One table: cvmfs-run beside runc and crun. /run is a tmpfs, as on any host.
 bench: tools
 	unshare --mount sh -c 'mount -t tmpfs tmpfs /run && exec cargo bench --locked --bench runtime'
+
+# Writes the manual pages and completions that are made from the command lines' definition.
+man:
+	CVMFS_RUN_WRITE_PAGES=1 cargo test --locked --test manual up_to_date
+
+# Does not build, so that root need not: make build, then make install.
+SHARE = $(DESTDIR)$(PREFIX)/share
+CONFIG = $(DESTDIR)$(SYSCONFDIR)/cvmfs-run/cvmfs-run.toml
+PROGRAMS = cvmfs-run cvmfs-image
+PAGES = cvmfs-image.1 cvmfs-run.toml.5 cvmfs-run-annotations.7 cvmfs-run.8
+HOOKS = $(shell [ ! -d hooks ] || find hooks -type f | sort)
+
+install:
+	@test -x $(BIN)/cvmfs-run || { echo "no $(BIN)/cvmfs-run: run make build first" >&2; exit 1; }
+	for program in $(PROGRAMS); do \
+	    install -D $(BIN)/$$program $(DESTDIR)$(PREFIX)/bin/$$program && \
+	    install -D -m 644 completions/$$program.bash $(SHARE)/bash-completion/completions/$$program && \
+	    install -D -m 644 completions/_$$program $(SHARE)/zsh/site-functions/_$$program && \
+	    install -D -m 644 completions/$$program.fish $(SHARE)/fish/vendor_completions.d/$$program.fish || exit; \
+	done
+	for page in $(PAGES); do \
+	    install -D -m 644 man/$$page $(SHARE)/man/man$${page##*.}/$$page || exit; \
+	done
+	for file in $(HOOKS); do \
+	    mode=644; [ ! -x $$file ] || mode=755; \
+	    install -D -m $$mode $$file $(SHARE)/cvmfs-run/$$file || exit; \
+	done
+	[ -e $(CONFIG) ] || install -D -m 644 etc/cvmfs-run.toml $(CONFIG)
+
+# A configuration that was changed stays.
+uninstall:
+	for program in $(PROGRAMS); do \
+	    rm -f $(DESTDIR)$(PREFIX)/bin/$$program $(SHARE)/bash-completion/completions/$$program \
+	        $(SHARE)/zsh/site-functions/_$$program $(SHARE)/fish/vendor_completions.d/$$program.fish; \
+	done
+	for page in $(PAGES); do rm -f $(SHARE)/man/man$${page##*.}/$$page; done
+	for file in $(HOOKS); do rm -f $(SHARE)/cvmfs-run/$$file; done
+	! cmp -s etc/cvmfs-run.toml $(CONFIG) || rm $(CONFIG)
+	for directory in $(SHARE)/cvmfs-run $(DESTDIR)$(SYSCONFDIR)/cvmfs-run; do \
+	    [ ! -d $$directory ] || find $$directory -depth -type d -empty -delete; \
+	done
 
 clean:
 	cargo clean

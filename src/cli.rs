@@ -119,6 +119,8 @@ pub enum Command {
     Update(commands::update::Update),
     Checkpoint(commands::checkpoint::Checkpoint),
     Restore(commands::checkpoint::Restore),
+    Configure(commands::configure::Configure),
+    Check(commands::check::Check),
     /// Used by cvmfs-run itself, inside a container's namespaces
     #[command(name = crate::engine::inside::COMMAND, hide = true)]
     Inside {

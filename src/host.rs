@@ -105,6 +105,17 @@ impl Host {
         cache.join("cvmfs-run")
     }
 
+    /// Where podman keeps containers, unless storage.conf says.
+    pub fn store_dir(&self) -> PathBuf {
+        let data = self
+            .user_var("XDG_DATA_HOME")
+            .or_else(|| Some(self.home()?.join(".local/share")));
+        match data {
+            Some(data) if self.rootless() => data.join("containers/storage"),
+            _ => PathBuf::from("/var/lib/containers/storage"),
+        }
+    }
+
     fn home(&self) -> Option<PathBuf> {
         self.user_var("HOME").or_else(|| {
             let uid = nix::unistd::Uid::from_raw(self.outer_uid);

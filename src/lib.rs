@@ -12,10 +12,14 @@
 //!                                └─ engine    libcontainer, or the fallback runtime
 //! ```
 //!
+//! Beside that way lie what a site needs once: `site` (commands::configure) and `check`. No container's
+//! start touches them.
+//!
 //! Each step takes a value and gives a value. What is decided is decided by pure functions; only
 //! `layers`, `rootfs` and `engine` touch the system.
 
 pub mod bundle;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -28,5 +32,6 @@ pub mod log;
 pub mod request;
 pub mod rootfs;
 pub mod seal;
+pub mod site;
 pub mod state;
 pub mod sys;

@@ -68,6 +68,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Update(update) => update.exec(&context).map(|()| 0),
         Command::Checkpoint(checkpoint) => checkpoint.exec(&context).map(|()| 0),
         Command::Restore(restore) => restore.exec(&context).map(|()| 0),
+        Command::Configure(configure) => configure.exec(&context).map(|()| 0),
+        Command::Check(check) => check.exec(&context),
         Command::Inside { .. } | Command::Hold | Command::Spec(_) => Ok(0),
     }
 }

@@ -3,32 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use cvmfs_run::error::{Result, one_line};
-use cvmfs_run::image::{Report, thin, unpack};
-
-/// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
-#[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Thin(thin::Thin),
-    Unpack(unpack::Unpack),
-}
-
-impl Command {
-    fn exec(&self) -> Result<Report> {
-        match self {
-            Self::Thin(thin) => thin.exec(),
-            Self::Unpack(unpack) => unpack.exec(),
-        }
-    }
-}
+use clap::Parser;
+use cvmfs_run::error::one_line;
+use cvmfs_run::image::cli::Cli;
 
 fn main() -> ExitCode {
     match Cli::parse().command.exec() {

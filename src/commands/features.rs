@@ -1,8 +1,12 @@
 //! `features` and `--version`: what this runtime can do.
 
-use clap::Args;
-use serde_json::json;
+use std::path::PathBuf;
 
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::engine::fallback;
 use crate::error::{Context as _, Result};
 
 use super::Context;
@@ -52,16 +56,53 @@ impl Features {
                 "selinux": {"enabled": false},
                 "intelRdt": {"enabled": true}
             },
-            "annotations": {
-                "run.cvmfs.version": env!("CARGO_PKG_VERSION"),
-                "run.cvmfs.roots": config.roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(","),
-                "run.cvmfs.fallback": config.fallback.join(",")
-            }
+            "annotations": annotations(&config)
         });
         let text = serde_json::to_string_pretty(&features).doing(|| "cannot write the features")?;
         println!("{text}");
         Ok(())
     }
+}
+
+/// What is ours alone: settings, and for what a fallback runtime is needed. Values are text, as the
+/// specification wants them.
+fn annotations(config: &Config) -> serde_json::Map<String, Value> {
+    let shown = |paths: &[PathBuf]| {
+        let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+        paths.join(",")
+    };
+    let mut annotations = serde_json::Map::new();
+    let mut add = |key: String, value: String| annotations.insert(key, value.into());
+    add("run.cvmfs.version".into(), env!("CARGO_PKG_VERSION").into());
+    add("run.cvmfs.roots".into(), shown(&config.roots));
+    add("run.cvmfs.fallback".into(), config.fallback.join(","));
+    add(
+        "run.cvmfs.fallback.found".into(),
+        shown(&fallback::installed(config)),
+    );
+    add("run.cvmfs.engines.found".into(), shown(&engines()));
+    for (number, reason) in fallback::REASONS.iter().enumerate() {
+        add(
+            format!("run.cvmfs.fallback.reason.{}", number + 1),
+            format!("{}: {}", reason.name, reason.why),
+        );
+    }
+    annotations
+}
+
+/// The engines in PATH that may call this runtime.
+fn engines() -> Vec<PathBuf> {
+    const NAMES: [&str; 5] = ["podman", "buildah", "dockerd", "containerd", "slurmd"];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&path)
+        // Where daemons are, which an ordinary user's PATH may lack.
+        .chain(["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from))
+        .collect();
+    let find = |name: &str| {
+        let mut paths = directories.iter().map(|directory| directory.join(name));
+        paths.find(|path| path.is_file())
+    };
+    NAMES.into_iter().filter_map(find).collect()
 }
 
 /// The options of a mount that are understood (runtime-spec, config.md, «Linux mount options»).

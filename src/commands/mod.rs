@@ -1,6 +1,8 @@
 //! One verb a file: a clap struct that holds its arguments, and `exec`, which does it.
 
+pub mod check;
 pub mod checkpoint;
+pub mod configure;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -91,6 +93,15 @@ impl Context {
 
 /// Where the fallback runtime keeps its state, in the container's own directory.
 pub const FALLBACK: &str = "fallback";
+
+/// Prints text for a person. A reader that went away is no failure of what was done.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
 
 /// This process's own arguments from the command on, as they were given.
 fn verb() -> Vec<String> {

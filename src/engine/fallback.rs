@@ -11,74 +11,113 @@ use crate::error::{Error, Result};
 use crate::host::{Cgroup, Host};
 use crate::state::Fallback;
 
-/// Why a container cannot be run by libcontainer; with none, it can (pure).
-///
-/// Each reason is a feature that no public item of libcontainer reaches.
-pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let mut reason = |text: &str| reasons.push(text.to_owned());
-    let list = |pointer: &str| config.pointer(pointer).and_then(Value::as_array);
-    let text = |pointer: &str| {
-        config
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-
-    let idmapped = list("/mounts").into_iter().flatten().any(|mount| {
-        let has = |key: &str| mount.get(key).and_then(Value::as_array).is_some_and(|m| !m.is_empty());
-        let options = mount.get("options").and_then(Value::as_array);
-        let named = options.into_iter().flatten().any(|option| {
-            matches!(option.as_str(), Some(o) if o.split('=').next().is_some_and(|o| o == "idmap" || o == "ridmap"))
-        });
-        has("uidMappings") || has("gidMappings") || named
-    });
-    if idmapped {
-        reason("idmapped mounts");
-    }
-    if !text("/process/selinuxLabel").is_empty() || !text("/linux/mountLabel").is_empty() {
-        reason("SELinux labels");
-    }
-    if list("/linux/personality/flags").is_some_and(|flags| !flags.is_empty()) {
-        reason("personality flags");
-    }
-    if config.pointer("/linux/resources/rdma").is_some() {
-        reason("RDMA limits");
-    }
-    let namespaces = list("/linux/namespaces");
-    let kinds = || {
-        namespaces
-            .into_iter()
-            .flatten()
-            .filter_map(|ns| ns.get("type")?.as_str())
-    };
-    if !kinds().any(|kind| kind == "mount") {
-        reason("a container without a mount namespace");
-    }
-    if host.rootless() && host.cgroup == Cgroup::V1 && !host.hybrid {
-        reason("a rootless container on cgroup version 1 alone");
-    }
-    if systemd && host.rootless() && host.cgroup == Cgroup::V2 {
-        reason("rootless cgroups by systemd");
-    }
-    reasons
+/// A feature for which a container is handed to the fallback runtime.
+pub struct Reason {
+    /// The feature, as messages name it.
+    pub name: &'static str,
+    /// Why it cannot be had from libcontainer.
+    pub why: &'static str,
+    /// Whether a container needs it: by config.json, the host, and whether systemd is asked for.
+    needed: fn(&Value, &Host, bool) -> bool,
 }
 
-/// The first of the configured runtimes that is installed.
-pub fn find(config: &Config, reasons: &[String]) -> Result<PathBuf> {
+/// All features that no public item of libcontainer reaches.
+pub const REASONS: [Reason; 7] = [
+    Reason {
+        name: "idmapped mounts",
+        why: "libcontainer makes and places a mount in one step, and its owners are shifted in between",
+        needed: |config, _, _| list(config, "/mounts").iter().any(is_idmapped),
+    },
+    Reason {
+        name: "SELinux labels",
+        why: "libcontainer labels mounts, and never the container's process",
+        needed: |config, _, _| {
+            ["/process/selinuxLabel", "/linux/mountLabel"]
+                .iter()
+                .any(|label| {
+                    let label = config.pointer(label).and_then(Value::as_str);
+                    label.is_some_and(|label| !label.is_empty())
+                })
+        },
+    },
+    Reason {
+        name: "personality flags",
+        why: "libcontainer sets the domain of personality(2) and leaves its flags out",
+        needed: |config, _, _| !list(config, "/linux/personality/flags").is_empty(),
+    },
+    Reason {
+        name: "RDMA limits",
+        why: "libcgroups has no rdma controller",
+        needed: |config, _, _| config.pointer("/linux/resources/rdma").is_some(),
+    },
+    Reason {
+        name: "a container without a mount namespace",
+        why: "libcontainer changes to the new root in the mount namespace that it finds, which is the host's then",
+        needed: |config, _, _| {
+            let namespaces = list(config, "/linux/namespaces");
+            !namespaces
+                .iter()
+                .any(|ns| ns.get("type").is_some_and(|kind| kind == "mount"))
+        },
+    },
+    Reason {
+        name: "a rootless container on cgroup version 1 alone",
+        why: "libcgroups fails where it cannot write, and its hierarchies cannot be hidden from it without the unified one",
+        needed: |_, host, _| host.rootless() && host.cgroup == Cgroup::V1 && !host.hybrid,
+    },
+    Reason {
+        name: "rootless cgroups by systemd",
+        why: "libcgroups runs the program busctl to learn whose systemd it talks to, and fails without it",
+        needed: |_, host, systemd| systemd && host.rootless() && host.cgroup == Cgroup::V2,
+    },
+];
+
+/// Why a container cannot be run by libcontainer; with none, it can (pure).
+pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
+    let needed = REASONS
+        .iter()
+        .filter(|reason| (reason.needed)(config, host, systemd));
+    needed.map(|reason| reason.name.to_owned()).collect()
+}
+
+/// An array of config.json; one that is missing is empty.
+fn list<'a>(config: &'a Value, pointer: &str) -> &'a [Value] {
+    let list = config.pointer(pointer).and_then(Value::as_array);
+    list.map_or(&[], Vec::as_slice)
+}
+
+fn is_idmapped(mount: &Value) -> bool {
+    let named = list(mount, "/options").iter().any(|option| {
+        let option = option.as_str().and_then(|option| option.split('=').next());
+        matches!(option, Some("idmap" | "ridmap"))
+    });
+    let mapped = ["/uidMappings", "/gidMappings"]
+        .iter()
+        .any(|maps| !list(mount, maps).is_empty());
+    named || mapped
+}
+
+/// The configured runtimes that are installed, first choice first.
+pub fn installed(config: &Config) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // conmon's PATH may lack the directories where distributions put runtimes.
     let dirs: Vec<PathBuf> = std::env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from))
         .collect();
-    for name in &config.fallback {
+    let find = |name: &String| {
         let candidates: Vec<PathBuf> = match Path::new(name).is_absolute() {
             true => vec![PathBuf::from(name)],
             false => dirs.iter().map(|dir| dir.join(name)).collect(),
         };
-        if let Some(program) = candidates.into_iter().find(|path| path.is_file()) {
-            return Ok(program);
-        }
+        candidates.into_iter().find(|path| path.is_file())
+    };
+    config.fallback.iter().filter_map(find).collect()
+}
+
+/// The first of the configured runtimes that is installed.
+pub fn find(config: &Config, reasons: &[String]) -> Result<PathBuf> {
+    if let Some(program) = installed(config).into_iter().next() {
+        return Ok(program);
     }
     Err(Error::new(format!(
         "cvmfs-run needs a fallback runtime for {}",
@@ -168,6 +207,35 @@ mod tests {
             ),
         ] {
             assert_eq!(with(pointer, value), reason);
+            assert!(REASONS.iter().any(|known| known.name == reason));
+        }
+    }
+
+    #[test]
+    fn a_rootless_container_needs_it_by_how_cgroups_are_mounted() {
+        let config = json!({"linux": {"namespaces": [{"type": "mount"}]}});
+        let v1 = "a rootless container on cgroup version 1 alone";
+        for (cgroup, hybrid, euid, systemd, reason) in [
+            (Cgroup::V1, false, 1000, false, Some(v1)),
+            (Cgroup::V1, true, 1000, false, None),
+            (Cgroup::V1, false, 0, true, None),
+            (
+                Cgroup::V2,
+                false,
+                1000,
+                true,
+                Some("rootless cgroups by systemd"),
+            ),
+            (Cgroup::V2, false, 1000, false, None),
+        ] {
+            let host = Host {
+                euid,
+                cgroup,
+                hybrid,
+                ..Host::default()
+            };
+            let found = reasons(&config, &host, systemd);
+            assert_eq!(found.first().map(String::as_str), reason, "{host:?}");
         }
     }
 

@@ -9,6 +9,7 @@
 //! `unpack` is the way back: it makes the layout of a repository from an OCI image.
 
 mod beneath;
+pub mod cli;
 mod config;
 mod digest;
 mod extract;

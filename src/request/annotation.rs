@@ -14,6 +14,8 @@ pub const REPOSITORY: &str = "run.cvmfs.repository";
 pub const FLAT: &str = "run.cvmfs.flat";
 /// The start-up profile; kept free, not used yet.
 pub const PREFETCH: &str = "run.cvmfs.prefetch";
+/// The keys that are known.
+pub const KEYS: [&str; 4] = [LAYERS, REPOSITORY, FLAT, PREFETCH];
 /// All our keys begin so.
 const PREFIX: &str = "run.cvmfs.";
 
@@ -26,7 +28,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, carrier: &str) -> Result<Op
         return Ok(None);
     }
     for key in annotations.keys().filter(|key| key.starts_with(PREFIX)) {
-        if ![LAYERS, REPOSITORY, FLAT, PREFETCH].contains(&key.as_str()) {
+        if !KEYS.contains(&key.as_str()) {
             return Err(
                 Error::new(format!("{carrier} has the unknown annotation {key}"))
                     .hint("see cvmfs-run-annotations(7) for the keys"),

@@ -7,7 +7,7 @@
 mod apart;
 mod fuse;
 pub mod hidden;
-mod idmap;
+pub mod idmap;
 mod join;
 pub mod mountinfo;
 pub mod overlay;

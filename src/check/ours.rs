@@ -1,0 +1,95 @@
+//! What is this project's own: its configuration, its cache, and the runtimes it falls back to.
+
+use std::path::Path;
+
+use crate::commands::Context;
+use crate::config::Config;
+use crate::engine::fallback;
+
+use super::Line;
+
+/// The settings, and whether they can be trusted; without them, the defaults serve what follows.
+pub fn configuration(context: &Context) -> (Config, Line) {
+    match context.config() {
+        Ok(config) => {
+            let roots: Vec<String> = config
+                .roots
+                .iter()
+                .map(|r| r.display().to_string())
+                .collect();
+            let found = format!("trusted, with the roots {}", roots.join(", "));
+            (config, Line::ok("configuration", found))
+        }
+        Err(err) => {
+            let line = Line::fail(
+                "configuration",
+                err.to_string(),
+                "no container is started from layers until then",
+            );
+            (Config::default(), line)
+        }
+    }
+}
+
+/// The runtimes that take what libcontainer cannot do.
+pub fn fallback(config: &Config) -> Line {
+    let found = fallback::installed(config);
+    let what = "fallback runtime";
+    match found.first() {
+        Some(first) => Line::ok(what, first.display().to_string()),
+        None => Line::warn(
+            what,
+            format!("none of {} is installed", config.fallback.join(", ")),
+            "install one; cvmfs-run features says what it is needed for",
+        ),
+    }
+}
+
+/// Where whiteouts are kept. It is made when it is first needed, so what is above it counts.
+pub fn cache(directory: &Path) -> Line {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let at = directory.ancestors().find(|at| at.exists());
+    let usable = at.filter(|at| at.is_dir() && rustix::fs::access(*at, access).is_ok());
+    let shown = directory.display();
+    match usable {
+        Some(at) if at == directory => {
+            Line::ok("cache", format!("{shown}, which can be written to"))
+        }
+        Some(_) => Line::ok("cache", format!("{shown}, which can be made")),
+        None => Line::fail(
+            "cache",
+            format!("{} cannot be written to", at.unwrap_or(directory).display()),
+            "set cache in cvmfs-run.toml to a directory of your own",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_cache_that_can_be_made_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(cache(dir.path()).verdict, Verdict::Ok);
+        let below = dir.path().join("a/b");
+        assert_eq!(cache(&below).verdict, Verdict::Ok);
+        assert!(!below.exists());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let line = cache(&file.join("x"));
+        assert_eq!(line.verdict, Verdict::Fail, "{line}");
+    }
+
+    #[test]
+    fn without_a_fallback_the_names_that_were_looked_for_are_said() {
+        let config = Config {
+            fallback: vec!["no-such-runtime".into()],
+            ..Config::default()
+        };
+        let line = fallback(&config);
+        assert_eq!(line.verdict, Verdict::Warn);
+        assert!(line.found.contains("no-such-runtime"), "{line}");
+    }
+}
