@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
@@ -118,27 +119,48 @@ impl Dir {
             .mode(0o711)
             .create(root)
             .doing(doing)?;
+        // Made under a name that no container can have: it appears as held, never as left over.
+        let new = root.join(format!("@{}", std::process::id()));
+        builder.recursive(false).create(&new).doing(doing)?;
+        let moved = Self::held(&new, &path, id);
+        if moved.is_err() {
+            let _ = std::fs::remove_dir(&new);
+        }
+        moved
+    }
+
+    /// Takes a new directory and moves it to its place, where at most a leftover may be.
+    fn held(new: &Path, path: &Path, id: &str) -> Result<Self> {
+        let doing = || format!("cannot make the state directory {}", path.display());
+        let lock = File::open(new).doing(doing)?;
+        flock(&lock, FlockOperation::LockExclusive).doing(doing)?;
         for _ in 0..2 {
-            match builder.recursive(false).create(&path) {
+            match rustix::fs::renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
                 Ok(()) => {
-                    let lock = File::open(&path).doing(doing)?;
-                    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-                        .doing(doing)?;
                     return Ok(Self {
-                        path,
+                        path: path.to_owned(),
                         lock: Some(lock),
                     });
                 }
-                Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
-                    if !remove_left_over(&path) {
-                        return Err(Error::new(format!("container with id exists: {id}"))
-                            .hint("delete it first, or take another name"));
+                Err(rustix::io::Errno::EXIST) => {
+                    if !remove_left_over(path) {
+                        break;
                     }
                 }
-                Err(err) => return Err(Error::caused(doing(), err)),
+                Err(err) => return Err(Error::caused(doing(), std::io::Error::from(err))),
             }
         }
-        Err(Error::new(format!("container with id exists: {id}")))
+        Err(Error::new(format!("container with id exists: {id}"))
+            .hint("delete it first, or take another name"))
+    }
+
+    /// The directory of a container that a child of this process has made.
+    pub fn made(root: &Path, id: &str) -> Result<Self> {
+        check_id(id)?;
+        Ok(Self {
+            path: root.join(id),
+            lock: None,
+        })
     }
 
     /// Writes the state, whole or not at all.
@@ -155,49 +177,65 @@ impl Dir {
     pub fn release(&mut self) {
         if let Some(lock) = self.lock.take() {
             // An unlock of a lock that is held cannot fail.
-            let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock);
+            let _ = flock(&lock, FlockOperation::Unlock);
         }
     }
 
-    /// Removes the directory after a failure.
+    /// Removes the directory. It is held meanwhile, so that nobody takes what is half gone for a
+    /// leftover, and removes what comes after it.
     pub fn remove(&self) -> Result<()> {
-        std::fs::remove_dir_all(&self.path)
-            .doing(|| format!("cannot remove {}", self.path.display()))
+        let doing = || format!("cannot remove {}", self.path.display());
+        let _held = match self.lock {
+            Some(_) => None,
+            None => match hold(&self.path) {
+                None if !self.path.exists() => return Ok(()),
+                None => return Err(Error::new(doing()).hint("another command holds it")),
+                held => held,
+            },
+        };
+        std::fs::remove_dir_all(&self.path).doing(doing)
     }
 }
 
 /// Whether a container is being made: its `create` holds the directory.
 pub fn in_the_making(dir: &Path) -> bool {
-    File::open(dir).is_ok_and(|dir| {
-        rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
-    })
+    File::open(dir).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
-/// Waits a moment until nobody holds a directory: the processes that a killed `create` had started
-/// end by themselves, a little later.
-fn is_let_go(dir: &Path) -> bool {
+/// Takes hold of a container's directory, unless it is gone or somebody else has it. One who holds
+/// it may be at its end: the processes that a killed `create` had started end by themselves, a
+/// little later.
+fn hold(path: &Path) -> Option<File> {
     let start = Instant::now();
-    while in_the_making(dir) {
+    let dir = File::open(path).ok()?;
+    while flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
         if start.elapsed() > Duration::from_secs(1) {
-            return false;
+            return None;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    true
+    // Only who holds a directory removes it, and none is ever replaced: so this stays true.
+    let held = rustix::fs::fstat(&dir).ok()?;
+    let there = rustix::fs::stat(path).ok()?;
+    ((held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)).then_some(dir)
 }
 
-/// Whether a directory is what a killed `create` left: no state was written, and nobody holds it.
-pub fn is_left_over(path: &Path) -> bool {
-    !path.join(STATE).exists() && is_let_go(path)
-}
-
-/// Removes what a killed `create` left.
-pub fn remove_left_over(path: &Path) -> bool {
-    if !is_left_over(path) {
+/// Removes what a killed `create` left, a directory in which no state was written; `undo` first
+/// takes away what was mounted for it. Tells whether the name is free now.
+pub fn remove_left_over_with(path: &Path, undo: impl FnOnce(&Path)) -> bool {
+    let Some(_held) = hold(path) else {
+        return !path.exists();
+    };
+    if path.join(STATE).exists() {
         return false;
     }
+    undo(path);
     let _ = rustix::mount::unmount(path.join("scratch"), rustix::mount::UnmountFlags::DETACH);
     std::fs::remove_dir_all(path).is_ok()
+}
+
+fn remove_left_over(path: &Path) -> bool {
+    remove_left_over_with(path, |_| {})
 }
 
 /// Reads the state of a container.
@@ -315,6 +353,18 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n"] {
             assert!(check_id(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_directory_without_state_is_left_over_only_when_nobody_holds_it() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Dir::create(root.path(), "a").unwrap();
+        let err = Dir::create(root.path(), "a").unwrap_err().to_string();
+        assert!(err.contains("container with id exists"), "{err}");
+        drop(first);
+        let second = Dir::create(root.path(), "a").unwrap();
+        second.remove().unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -40,11 +40,9 @@ impl Delete {
 
 /// Removes what a `create` left that was killed before it had written the container's state.
 fn remove_left_over(dir: &std::path::Path) -> Result<()> {
-    if dir.exists() && state::is_left_over(dir) {
-        rootfs::forget(dir)?;
-        state::remove_left_over(dir);
-    }
-    Ok(())
+    let mut undone = Ok(());
+    state::remove_left_over_with(dir, |dir| undone = rootfs::forget(dir));
+    undone
 }
 
 /// How long a killed container may take to die, as runc has it.

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::engine::adopt::{self, Adopted};
 use crate::engine::{foreground, terminal::Relay};
 use crate::error::Result;
+use crate::state::Dir;
 
 use super::{Context, create, delete, start};
 
@@ -47,13 +48,14 @@ impl Run {
             let (dir, state) = create(false)?;
             return start::start(&dir, &state).map(|()| 0);
         }
-        if let Adopted::Became(pid) = adopt::adopt(|| create(true).map(drop))? {
-            return foreground::wait(pid, relay);
-        }
+        let state = match adopt::adopt(|| create(true).map(|(_, state)| state))? {
+            Adopted::Done(state) => state,
+            Adopted::Became(pid) => return foreground::wait(pid, relay),
+        };
+        let dir = Dir::made(&context.root, &self.id)?;
         if self.no_subreaper {
             adopt::no_more()?;
         }
-        let (dir, state) = crate::state::load(&context.root, &self.id)?;
         let started = start::start(&dir, &state);
         let code = started.and_then(|()| foreground::wait(state.pid, relay));
         if !self.keep || code.is_err() {

@@ -9,22 +9,27 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 
 use rustix::pipe::PipeFlags;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Error, Result};
 use crate::sys;
 
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Adopted {
-    /// The work is done.
-    Done,
+pub enum Adopted<T> {
+    /// What came of the work.
+    Done(T),
     /// The child became another program, which does the rest; its number.
     Became(i32),
 }
 
 /// Does `work` in a child of this process, which ends then; what it leaves running becomes this
 /// process's.
-pub fn adopt(work: impl FnOnce() -> Result<()>) -> Result<Adopted> {
+pub fn adopt<T>(work: impl FnOnce() -> Result<T>) -> Result<Adopted<T>>
+where
+    T: Serialize + DeserializeOwned,
+{
     let doing = || "cannot start a process that makes the container";
     let parent = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(parent)).doing(doing)?;
@@ -48,9 +53,9 @@ pub fn adopt(work: impl FnOnce() -> Result<()>) -> Result<Adopted> {
         return Ok(Adopted::Became(child.as_raw()));
     }
     let _ = nix::sys::wait::waitpid(child, None);
-    let answer: std::result::Result<(), String> = serde_json::from_str(&line)
+    let answer: std::result::Result<T, String> = serde_json::from_str(&line)
         .doing(|| "cannot understand the process that makes the container")?;
-    answer.map(|()| Adopted::Done).map_err(Error::new)
+    answer.map(Adopted::Done).map_err(Error::new)
 }
 
 /// Adopts nothing from here on.
@@ -80,17 +85,17 @@ mod tests {
             let child = command.args(["-c", "exit 7"]).spawn();
             let pid = child.map(|child| child.id()).unwrap_or_default();
             let _ = rustix::io::write(&writer, &pid.to_le_bytes());
-            Ok(())
+            Ok(3)
         });
-        assert_eq!(adopted.unwrap(), Adopted::Done);
+        assert_eq!(adopted.unwrap(), Adopted::Done(3));
         let mut pid = [0; 4];
         rustix::io::read(&reader, &mut pid).unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(u32::from_le_bytes(pid)).unwrap());
         let status = nix::sys::wait::waitpid(pid, None).unwrap();
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 7));
-        let err = adopt(|| Err(Error::new("no").hint("do this"))).unwrap_err();
+        let err = adopt::<()>(|| Err(Error::new("no").hint("do this"))).unwrap_err();
         assert_eq!(err.to_string(), "no; do this");
-        let adopted = adopt(|| {
+        let adopted = adopt::<()>(|| {
             let err =
                 std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("true"));
             Err(Error::caused("cannot execute it", err))
