@@ -4,7 +4,6 @@
 mod common;
 
 use std::process::Command;
-use std::sync::OnceLock;
 
 use common::same::{self, Step};
 use common::{CVMFS_RUN, lab, rootless, run, trixie};
@@ -113,6 +112,7 @@ fn a_container_is_killed_paused_and_removed() {
         unpause @c
         kill @c
         wait @c
+        $ until $podman inspect --format '{{.State.Status}}' @c | grep exited; do sleep 0.1; done
         ! kill @c
         logs @c
         start @c
@@ -185,8 +185,42 @@ fn an_image_is_built_from_another() {
     );
 }
 
-/// Makes of the layout `$from`, image `$tag`, one at `$to` whose layer has no descriptor, and which
-/// is as nobody else's; `$edit` is done to the manifest.
+#[test]
+fn nothing_is_left_of_a_container() {
+    trixie::enter();
+    let container = common::Container::new(&CVMFS_RUN, "left");
+    let image = "localhost/thin/busybox:1.35";
+    let id = CVMFS_RUN.ok(&[
+        "run",
+        "-d",
+        "--name",
+        &container.name,
+        image,
+        "sleep",
+        "1000",
+    ]);
+    let inspect = ["inspect", "--format", "{{.GraphDriver.Data.MergedDir}}"];
+    let root = CVMFS_RUN.ok(&[&inspect[..], &[&container.name]].concat());
+    let traces = format!(
+        "grep -o ' {root} ' /proc/self/mountinfo; find /sys/fs/cgroup /run -name '*{id}*' -printf '%y %p\\n' 2>/dev/null; pgrep -fl '[c]onmon.*{id}'"
+    );
+    let traces = || run(common::program("sh").args(["-c", &traces])).out;
+    let before = traces();
+    for trace in [
+        &root,
+        "/sys/fs/cgroup/memory/",
+        "/run/cvmfs-run/",
+        " conmon",
+    ] {
+        assert!(before.contains(trace), "no {trace} in {before}");
+    }
+    CVMFS_RUN.ok(&["exec", &container.name, "true"]);
+    CVMFS_RUN.ok(&["rm", "-f", "-t", "0", &container.name]);
+    assert_eq!(traces(), "");
+}
+
+/// Makes of the layout `$from`, image `$tag`, one at `$to` whose layer has no descriptor; `$edit` is
+/// what jq does to the manifest.
 const WITHOUT_DESCRIPTOR: &str = r#"
 set -euo pipefail
 blob() { echo "$1/blobs/sha256/${2#sha256:}"; }
@@ -214,9 +248,16 @@ new=$(put "$to/manifest")
 jq ".manifests |= [.[] | select($tagged) += $new | select($tagged)]" "$from/index.json" >"$to/index.json"
 "#;
 
-/// A layout of the image without a descriptor.
-fn without_descriptor(image: &str, name: &str, edit: &str) -> String {
-    let to = lab().join("scratch").join(common::unique(name));
+/// A layout of the image without a descriptor, and its directory, which is there as long as this is.
+fn without_descriptor(image: &str, edit: &str) -> (String, tempfile::TempDir) {
+    let scratch = lab().join("scratch");
+    std::fs::create_dir_all(&scratch).expect("mkdir");
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let dir = tempfile::Builder::new()
+        .permissions(readable)
+        .tempdir_in(scratch)
+        .expect("mkdir");
+    let to = dir.path().join("oci");
     let tag = image.split_once(':').expect("a tag").1;
     run(Command::new("bash")
         .args(["-c", WITHOUT_DESCRIPTOR])
@@ -225,7 +266,7 @@ fn without_descriptor(image: &str, name: &str, edit: &str) -> String {
         .env("tag", tag)
         .env("edit", edit))
     .ok();
-    format!("oci:{}:{tag}", to.display())
+    (format!("oci:{}:{tag}", to.display()), dir)
 }
 
 /// Gives podman `thin/manifest-NAME`, whose request is in the manifest alone, and beside it
@@ -233,7 +274,7 @@ fn without_descriptor(image: &str, name: &str, edit: &str) -> String {
 fn manifest_only(image: &str) -> String {
     trixie::enter();
     let name = format!("manifest-{image}");
-    let layout = without_descriptor(image, "manifest", ".");
+    let (layout, _dir) = without_descriptor(image, ".");
     let id = CVMFS_RUN.ok(&["pull", "-q", &layout]);
     CVMFS_RUN.ok(&["tag", &id, &format!("localhost/thin/{name}")]);
     let whole = |name: &str| format!("localhost/whole/{name}");
@@ -260,6 +301,17 @@ fn the_manifest_alone_asks_for_the_layers() {
         exec @c2 cat /work/README
         ",
     );
+    // buildah has bundles of its own, and images between the steps.
+    same(
+        image,
+        r#"
+        $ printf 'FROM @image\nUSER root\nENTRYPOINT []\nRUN cat /work/README >/readme && rm /opt/data/keep.txt\nRUN ls /opt/data >/list\nCMD ["cat","/readme","/list"]\n' >@dir/Containerfile
+        $ $podman build -q --layers -t @made @dir | wc -w
+        run --rm @made
+        $ $podman build -q --layers=false -t @made @dir | wc -w
+        run --rm @made
+        "#,
+    );
 }
 
 #[test]
@@ -285,7 +337,7 @@ fn it_is_podmans_store_that_the_manifest_is_read_from() {
     assert!(said.contains("run.cvmfs.layers"), "{said}");
 
     // And without the manifest's annotations there is the skeleton, with no program to run.
-    let layout = without_descriptor("busybox:1.35", "bare", "del(.annotations)");
+    let (layout, _dir) = without_descriptor("busybox:1.35", "del(.annotations)");
     let id = CVMFS_RUN.ok(&["pull", "-q", &layout]);
     let said = CVMFS_RUN.run(&["run", "--rm", &id, "cat", "/etc/release"]);
     assert_eq!(said.code, 127, "{said:?}");
@@ -321,11 +373,10 @@ const ROOTLESS: [(&str, &str); 6] = [
 
 #[test]
 fn an_ordinary_user_runs_and_enters_containers() {
-    static STORE: OnceLock<()> = OnceLock::new();
     trixie::enter();
     let driver = rootless::Driver::Podman5;
-    STORE.get_or_init(|| rootless::set_up(driver, &["busybox:1.35", "python:3.11"]));
-    let layout = without_descriptor("busybox:1.35", "rootless", ".");
+    rootless::set_up(driver, &["busybox:1.35", "python:3.11"]);
+    let (layout, _dir) = without_descriptor("busybox:1.35", ".");
     let script = format!(
         "podman tag $(podman pull -q {layout}) localhost/thin/manifest-busybox:1.35 && podman tag localhost/whole/busybox:1.35 localhost/whole/manifest-busybox:1.35"
     );
