@@ -226,36 +226,8 @@ fn nothing_is_left_of_a_container() {
     panic!("left: {}", traces());
 }
 
-/// Makes of the layout `$from`, image `$tag`, one at `$to` whose layer has no descriptor; `$edit` is
-/// what jq does to the manifest.
-const WITHOUT_DESCRIPTOR: &str = r#"
-set -euo pipefail
-blob() { echo "$1/blobs/sha256/${2#sha256:}"; }
-put() { # file: becomes a blob; says what a descriptor says of it
-    local digest=$(sha256sum <"$1" | cut -d' ' -f1) size=$(stat -c %s "$1")
-    mv "$1" "$to/blobs/sha256/$digest"
-    echo "{\"digest\":\"sha256:$digest\",\"size\":$size}"
-}
-mkdir -p "$to/blobs/sha256"
-cp "$from/oci-layout" "$to"
-tagged=".annotations[\"org.opencontainers.image.ref.name\"] == \"$tag\""
-manifest=$(blob "$from" "$(jq -r ".manifests[] | select($tagged).digest" "$from/index.json")")
-[ "$(jq '.layers | length' "$manifest")" = 1 ]
-gzip -dc "$(blob "$from" "$(jq -r '.layers[0].digest' "$manifest")")" >"$to/tar"
-tar -tf "$to/tar" | grep '^\(\./\)\?\.cvmfs-run/image.json$' >"$to/found"
-tar --delete --wildcards -f "$to/tar" '*.cvmfs-run*'
-if tar -tf "$to/tar" | grep cvmfs; then exit 1; fi
-diff=$(sha256sum <"$to/tar" | cut -d' ' -f1)
-gzip -n "$to/tar"
-layer=$(put "$to/tar.gz")
-jq ".rootfs.diff_ids = [\"sha256:$diff\"]" "$(blob "$from" "$(jq -r .config.digest "$manifest")")" >"$to/config"
-config=$(put "$to/config")
-jq ".layers[0] += $layer | .config += $config | $edit" "$manifest" >"$to/manifest"
-new=$(put "$to/manifest")
-jq ".manifests |= [.[] | select($tagged) += $new | select($tagged)]" "$from/index.json" >"$to/index.json"
-"#;
-
-/// A layout of the image without a descriptor, and its directory, which is there as long as this is.
+/// A layout of the image without a descriptor, the manifest edited by jq, and its directory, which
+/// is there as long as this is.
 fn without_descriptor(image: &str, edit: &str) -> (String, tempfile::TempDir) {
     let scratch = lab().join("scratch");
     std::fs::create_dir_all(&scratch).expect("mkdir");
@@ -266,13 +238,9 @@ fn without_descriptor(image: &str, edit: &str) -> (String, tempfile::TempDir) {
         .expect("mkdir");
     let to = dir.path().join("oci");
     let tag = image.split_once(':').expect("a tag").1;
-    run(Command::new("bash")
-        .args(["-c", WITHOUT_DESCRIPTOR])
-        .env("from", lab().join("oci"))
-        .env("to", &to)
-        .env("tag", tag)
-        .env("edit", edit))
-    .ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/without-descriptor");
+    let layouts = [lab().join("oci"), to.clone()];
+    run(Command::new(script).args(layouts).args([tag, edit])).ok();
     (format!("oci:{}:{tag}", to.display()), dir)
 }
 
