@@ -2,7 +2,7 @@
 
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
-	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc groff-base
+	libseccomp-dev libelf-dev zlib1g-dev pkg-config gcc groff-base debootstrap
 
 # Where `make install` puts things; DESTDIR goes before all of them.
 PREFIX = /usr/local
@@ -10,7 +10,7 @@ SYSCONFDIR = /etc
 # Where the built programs are.
 BIN = target/release
 
-.PHONY: build tools test lint demo bench man install uninstall clean
+.PHONY: build tools trixie test lint demo bench man install uninstall clean
 
 build:
 	cargo build --release --locked
@@ -19,11 +19,15 @@ build:
 tools:
 	@tests/install-tools $(TOOLS)
 
+# Debian trixie, once for a machine, for the tests with podman 5.
+trixie: tools
+	@tests/trixie make
+
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features lab -- -D warnings
 
-test: tools build
+test: tools trixie build
 	cargo fetch --locked
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
 	tests/lab cargo test --release --locked --no-fail-fast --features lab --tests

@@ -3,10 +3,12 @@
 //! podman from 4.5.1 on no longer copies an image's annotations into config.json. A container's
 //! bundle is `<graphroot>/overlay-containers/<id>/userdata`; beside it lies the list of containers
 //! that gives the image ID, and `<graphroot>/overlay-images/<image>/manifest` is the manifest.
+//! buildah, also as `podman build`, keeps its bundles elsewhere; its containers are in the same list,
+//! with the layer whose `<graphroot>/overlay/<layer>/diff` is the upper directory of the root.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -17,13 +19,15 @@ use super::{Request, annotation};
 /// The largest manifest that is read, in bytes: registries refuse more than 4 MiB.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The request in the manifest of the image that `bundle`'s container was made from; `None` where
-/// the bundle is none of podman's, or its image asks for nothing.
-pub fn find(bundle: &Path) -> Result<Option<Request>> {
-    let Some((containers, id)) = podman_container(bundle) else {
+/// The request in the manifest of the image that the container of `bundle` was made from, which
+/// writes to `upper`; `None` where it is none of podman's or buildah's, or its image asks for nothing.
+pub fn find(bundle: &Path, upper: Option<&Path>) -> Result<Option<Request>> {
+    let of_podman = podman_container(bundle)
+        .map(|(containers, id)| (containers.to_owned(), Key::Container(id)));
+    let Some((containers, key)) = of_podman.or_else(|| written_layer(upper?)) else {
         return Ok(None);
     };
-    let Some(image) = image_of(containers, id) else {
+    let Some(image) = image_of(&containers, key) else {
         return Ok(None);
     };
     let Some(graphroot) = containers.parent() else {
@@ -57,28 +61,57 @@ fn podman_container(bundle: &Path) -> Option<(&Path, &str)> {
         .then_some((containers, container.file_name()?.to_str()?))
 }
 
+/// By what a container is found in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key<'a> {
+    Container(&'a str),
+    Layer(&'a str),
+}
+
+/// `<…>/overlay-containers` and the layer, when `upper` is one of containers/storage's.
+fn written_layer(upper: &Path) -> Option<(PathBuf, Key<'_>)> {
+    if upper.file_name() != Some(OsStr::new("diff")) {
+        return None;
+    }
+    let layer = upper.parent()?;
+    let driver = layer.parent()?;
+    let containers = format!("{}-containers", driver.file_name()?.to_str()?);
+    Some((
+        driver.with_file_name(containers),
+        Key::Layer(layer.file_name()?.to_str()?),
+    ))
+}
+
 /// The image ID of a container, from the lists that containers/storage keeps.
-fn image_of(containers: &Path, id: &str) -> Option<String> {
+fn image_of(containers: &Path, key: Key<'_>) -> Option<String> {
     // Containers of `--rm` are in the volatile list, which is the short one.
     ["volatile-containers.json", "containers.json"]
         .iter()
         .find_map(|name| {
             let text = std::fs::read(containers.join(name)).ok()?;
-            image_in_list(&text, id)
+            image_in_list(&text, key)
         })
 }
 
 /// Finds one container's entry without parsing a list that may be of megabytes.
-fn image_in_list(list: &[u8], id: &str) -> Option<String> {
+fn image_in_list(list: &[u8], key: Key<'_>) -> Option<String> {
     #[derive(Deserialize)]
     struct Container {
         image: String,
     }
+    let position =
+        |text: &[u8], wanted: &[u8]| text.windows(wanted.len()).position(|w| w == wanted);
     // containers/storage writes its structs compactly, the ID first.
-    let start = format!("{{\"id\":\"{id}\"");
-    let at = list
-        .windows(start.len())
-        .position(|window| window == start.as_bytes())?;
+    let at = match key {
+        Key::Container(id) => position(list, format!("{{\"id\":\"{id}\"").as_bytes())?,
+        Key::Layer(layer) => {
+            let layer = position(list, format!("\"layer\":\"{layer}\"").as_bytes())?;
+            let start = b"{\"id\":\"";
+            list[..layer]
+                .windows(start.len())
+                .rposition(|w| w == start)?
+        }
+    };
     let mut entries = serde_json::Deserializer::from_slice(&list[at..]).into_iter::<Container>();
     let image = entries.next()?.ok()?.image;
     (image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())).then_some(image)
@@ -125,16 +158,33 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_found_in_the_list_by_its_id() {
+    fn an_upper_directory_leads_to_its_layer() {
+        let upper = Path::new("/home/u/storage/overlay/abc/diff");
+        let (containers, key) = written_layer(upper).unwrap();
+        assert_eq!(containers, Path::new("/home/u/storage/overlay-containers"));
+        assert_eq!(key, Key::Layer("abc"));
+        for other in ["/x/overlay/abc/merged", "/diff", "/abc/diff", "abc/diff"] {
+            assert_eq!(written_layer(Path::new(other)), None);
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_in_the_list_by_its_id_and_by_its_layer() {
         let image = "ab".repeat(32);
         let list = format!(
             r#"[{{"id":"one","image":"{}"}},{{"id":"two","names":["x"],"image":"{image}","layer":"y"}}]"#,
             "cd".repeat(32)
         );
-        assert_eq!(image_in_list(list.as_bytes(), "two"), Some(image));
-        assert_eq!(image_in_list(list.as_bytes(), "three"), None);
         assert_eq!(
-            image_in_list(br#"[{"id":"x","image":"../../etc"}]"#, "x"),
+            image_in_list(list.as_bytes(), Key::Container("two")),
+            Some(image.clone())
+        );
+        assert_eq!(image_in_list(list.as_bytes(), Key::Layer("y")), Some(image));
+        for other in [Key::Container("three"), Key::Layer("two"), Key::Layer("x")] {
+            assert_eq!(image_in_list(list.as_bytes(), other), None);
+        }
+        assert_eq!(
+            image_in_list(br#"[{"id":"x","image":"../../etc"}]"#, Key::Container("x")),
             None
         );
     }

@@ -94,7 +94,11 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
         _ => Engine::Directory,
     };
     let lowers = open_lowers(wanted.root, &engine, wanted.maps)?;
-    let asked = requests(wanted, &lowers)?;
+    let upper = match &engine {
+        Engine::Overlay(_, parts) | Engine::Fuse(_, parts) => parts.upper.as_deref(),
+        Engine::Directory => None,
+    };
+    let asked = requests(wanted, upper, &lowers)?;
     if asked.is_empty() {
         return Ok(None);
     }
@@ -144,7 +148,7 @@ struct Placed {
 }
 
 /// Collects what is asked for, in the order of authority: config.json, descriptors, manifest.
-fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
+fn requests(wanted: &Wanted<'_>, upper: Option<&Path>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
     let mut described = Vec::new();
     for (index, lower) in lowers.iter().enumerate() {
         if let Some(request) = read_descriptor(lower)? {
@@ -169,7 +173,7 @@ fn requests(wanted: &Wanted<'_>, lowers: &[OwnedFd]) -> Result<Vec<Placed>> {
     if !described.is_empty() {
         return Ok(described);
     }
-    let found = manifest::find(wanted.bundle)?;
+    let found = manifest::find(wanted.bundle, upper)?;
     Ok(found
         .into_iter()
         .map(|request| Placed {

@@ -3,6 +3,7 @@
 
 pub mod rootless;
 pub mod same;
+pub mod trixie;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -62,6 +63,14 @@ pub fn run(command: &mut Command) -> Said {
     Said::of(output.unwrap_or_else(|err| panic!("cannot start {command:?}: {err}")))
 }
 
+/// A command of this machine, or of Debian trixie after [`trixie::enter`].
+pub fn program(name: &str) -> Command {
+    let mut words = trixie::prefix().into_iter().chain([name.to_owned()]);
+    let mut command = Command::new(words.next().expect("a name"));
+    command.args(words);
+    command
+}
+
 /// podman of the laboratory, with its stores and one runtime.
 #[derive(Clone, Debug)]
 pub struct Podman {
@@ -80,7 +89,7 @@ impl Podman {
     /// The command `podman --runtime … arguments`.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let lab = lab();
-        let mut command = Command::new("podman");
+        let mut command = program("podman");
         command
             .env("CONTAINERS_CONF", lab.join("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", lab.join("storage.conf"))

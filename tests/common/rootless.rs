@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Said, lab, run, unique};
+use super::{Said, lab, program, run, unique};
 
 /// The user, and the group of the same number.
 pub const USER: u32 = 4242;
@@ -16,6 +16,8 @@ pub enum Driver {
     Native,
     /// By fuse-overlayfs.
     Fuse,
+    /// By the kernel, for podman 5, which has a store of its own.
+    Podman5,
 }
 
 impl Driver {
@@ -24,6 +26,7 @@ impl Driver {
         match self {
             Self::Native => "native",
             Self::Fuse => "fuse",
+            Self::Podman5 => "podman5",
         }
     }
 }
@@ -67,7 +70,7 @@ d=$(mktemp -d) && cd "$d"
 
 /// A shell command run as the user, in the home of a driver.
 pub fn shell(driver: Driver, script: &str) -> Command {
-    let mut command = Command::new("setpriv");
+    let mut command = program("setpriv");
     command
         .args(["--reuid", "4242", "--regid", "4242", "--init-groups"])
         // Far more than any case needs; one that hangs fails by it.
@@ -105,7 +108,7 @@ pub fn case(driver: Driver, side: Side, script: &str) -> Said {
 pub fn set_up(driver: Driver, images: &[&str]) {
     let home = lab().join("home").join(driver.name());
     let store = match driver {
-        Driver::Native => "",
+        Driver::Native | Driver::Podman5 => "",
         Driver::Fuse => "mount_program = \"/usr/bin/fuse-overlayfs\"\n",
     };
     write(

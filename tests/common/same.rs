@@ -16,7 +16,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{CVMFS_RUN, Podman, RUNC, Said, lab, run, unique};
+use super::{CVMFS_RUN, Podman, RUNC, Said, lab, program, run, unique};
 
 /// What a script may name, and how it is removed.
 const NAMES: [(&str, &[&str]); 7] = [
@@ -100,7 +100,7 @@ impl Side {
     }
 
     fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("sh");
+        let mut command = program("sh");
         let template = self.podman.command(&[]);
         for (key, value) in template.get_envs() {
             command.env(key, value.unwrap_or_default());
