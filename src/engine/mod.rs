@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod cgroup;
+mod devices;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;

@@ -251,6 +251,19 @@ fn cgroup(config: &mut Value, id: &str, none: bool) {
         // Limits were refused before; what is left are device rules, which nobody enforces there.
         linux.remove("resources");
     }
+    if let Some(resources) = linux.get_mut("resources") {
+        normalise_resources(resources);
+    }
+}
+
+/// Limits as libcontainer takes them; also for those of `update`.
+pub fn normalise_resources(resources: &mut Value) {
+    // Zero means «as it is», to runc and to podman; libcgroups would allow no second process.
+    if resources.pointer("/pids/limit") == Some(&json!(0))
+        && let Some(resources) = resources.as_object_mut()
+    {
+        resources.remove("pids");
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +328,20 @@ mod tests {
         assert_eq!(mounts[1].typ().as_deref(), Some("bind"));
         let linux = normal.spec.linux().as_ref().unwrap();
         assert_eq!(linux.rootfs_propagation(), &None);
+    }
+
+    #[test]
+    fn no_limit_of_processes_is_none() {
+        let limited = |limit: i64| {
+            let mut config = config(json!([]));
+            config["linux"]["resources"] = json!({"pids": {"limit": limit}});
+            let spec = normalise(config, "c1", false).unwrap().spec;
+            let resources = spec.linux().as_ref().unwrap().resources().clone();
+            resources.unwrap().pids().map(|pids| pids.limit())
+        };
+        assert_eq!(limited(0), None);
+        assert_eq!(limited(1), Some(1));
+        assert_eq!(limited(-1), Some(-1));
     }
 
     #[test]
