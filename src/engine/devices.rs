@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use libcontainer::oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
@@ -16,7 +15,7 @@ use crate::host::Host;
 use crate::state::Cgroup;
 use crate::sys;
 
-use super::nocgroup;
+use super::cgroup;
 
 /// Kinds of devices and of access, as the kernel hands them to the program (linux/bpf.h,
 /// `BPF_DEVCG_*`).
@@ -58,14 +57,13 @@ const ALWAYS: [(i32, Option<i32>, Option<i32>, i32); 11] = [
 ];
 
 /// Has the kernel enforce the device rules of a container, whose first process is `pid`.
-pub fn enforce(spec: &Spec, cgroup: &Cgroup, pid: i32, host: &Host) -> Result<()> {
-    if cgroup.none || host.cgroup != crate::host::Cgroup::V2 {
+pub fn enforce(spec: &Spec, joined: &Cgroup, pid: i32, host: &Host) -> Result<()> {
+    if joined.none || host.cgroup != crate::host::Cgroup::V2 {
         return Ok(());
     }
     let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
     let asked = resources.and_then(|resources| resources.devices().clone());
-    let path = nocgroup::of(&pid.to_string())?;
-    let path = Path::new(nocgroup::TOP).join(path.strip_prefix("/").unwrap_or(&path));
+    let path = cgroup::unified(&pid.to_string())?;
     let attach = || -> nix::Result<()> {
         let program = sys::load_device_filter(&compile(&asked.unwrap_or_default()))?;
         let dir = File::open(&path)

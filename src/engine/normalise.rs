@@ -258,11 +258,25 @@ fn cgroup(config: &mut Value, id: &str, none: bool) {
 
 /// Limits as libcontainer takes them; also for those of `update`.
 pub fn normalise_resources(resources: &mut Value) {
-    // Zero means «as it is», to runc and to podman; libcgroups would allow no second process.
-    if resources.pointer("/pids/limit") == Some(&json!(0))
-        && let Some(resources) = resources.as_object_mut()
+    let Some(resources) = resources.as_object_mut() else {
+        return;
+    };
+    // Zero means «as it is», to runc and to podman; libcgroups would set it.
+    let zero = |section: &Value, key: &str| section.get(key) == Some(&json!(0));
+    if resources
+        .get("pids")
+        .is_some_and(|pids| zero(pids, "limit"))
     {
         resources.remove("pids");
+    }
+    if let Some(cpu) = resources.get_mut("cpu") {
+        for key in ["quota", "period"] {
+            if zero(cpu, key)
+                && let Some(cpu) = cpu.as_object_mut()
+            {
+                cpu.remove(key);
+            }
+        }
     }
 }
 
@@ -331,7 +345,10 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_of_processes_is_none() {
+    fn a_limit_of_zero_is_none() {
+        let mut resources = json!({"cpu": {"quota": 0, "period": 0, "shares": 5}});
+        normalise_resources(&mut resources);
+        assert_eq!(resources, json!({"cpu": {"shares": 5}}));
         let limited = |limit: i64| {
             let mut config = config(json!([]));
             config["linux"]["resources"] = json!({"pids": {"limit": limit}});
