@@ -1,6 +1,6 @@
 //! Calls on the system that belong to no one topic; the only unsafe code is here.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -137,6 +137,75 @@ pub fn loopback_up() -> nix::Result<()> {
     #[allow(unsafe_code, reason = "no crate of ours sets an interface's flags")]
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     nix::errno::Errno::result(result).map(drop)
+}
+
+/// bpf(2), of which the two commands below are all that is needed here (linux/bpf.h).
+fn bpf<T>(command: libc::c_long, attributes: &T) -> nix::Result<i32> {
+    let size = std::mem::size_of::<T>();
+    // SAFETY: the kernel reads `size` bytes of a structure that outlives the call, as do the
+    // instructions and the text that it points at; it writes to none of them.
+    #[allow(unsafe_code, reason = "no crate of ours has bpf(2)")]
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
+    // A descriptor, or zero: it fits.
+    nix::errno::Errno::result(result).map(|fd| i32::try_from(fd).unwrap_or(-1))
+}
+
+/// Loads a program that decides which devices the processes of a cgroup may use.
+pub fn load_device_filter(code: &[u64]) -> nix::Result<OwnedFd> {
+    const LOAD: libc::c_long = 5;
+    const CGROUP_DEVICE: u32 = 15;
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        code: *const u64,
+        license: *const libc::c_char,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel: u32,
+        flags: u32,
+    }
+    let fd = bpf(
+        LOAD,
+        &Load {
+            kind: CGROUP_DEVICE,
+            count: u32::try_from(code.len()).map_err(|_| nix::Error::E2BIG)?,
+            code: code.as_ptr(),
+            license: c"Apache-2.0".as_ptr(),
+            log_level: 0,
+            log_size: 0,
+            log: 0,
+            kernel: 0,
+            flags: 0,
+        },
+    )?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    #[allow(unsafe_code, reason = "a number becomes a descriptor in no safe way")]
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
+}
+
+/// Attaches such a program to a cgroup, beside those of others: a device is usable where all say
+/// so. It goes when the cgroup goes.
+pub fn attach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> nix::Result<()> {
+    const ATTACH: libc::c_long = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    // What runs in the container may attach programs of its own to cgroups below.
+    const ALLOW_MULTI: u32 = 2;
+    #[repr(C)]
+    struct Attach {
+        cgroup: RawFd,
+        program: RawFd,
+        kind: u32,
+        flags: u32,
+    }
+    let attributes = Attach {
+        cgroup: cgroup.as_raw_fd(),
+        program: program.as_raw_fd(),
+        kind: CGROUP_DEVICE,
+        flags: ALLOW_MULTI,
+    };
+    bpf(ATTACH, &attributes).map(drop)
 }
 
 /// Makes a copy of this process; `None` in the copy.

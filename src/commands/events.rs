@@ -7,8 +7,9 @@ use libcgroups::common::CgroupManager;
 use libcgroups::stats::Stats;
 use serde_json::{Value, json};
 
-use crate::engine::cgroup;
+use crate::engine::{cgroup, usage};
 use crate::error::{Context as _, Error, Result};
+use crate::host::Cgroup;
 use crate::state::Status;
 
 use super::Context;
@@ -44,13 +45,15 @@ impl Events {
             ))
         })?;
         loop {
-            let stats = manager
-                .stats()
-                .doing(|| format!("cannot read the cgroup of container {}", state.id))?;
-            println!(
-                "{}",
-                json!({"type": "stats", "id": state.id, "data": data(&stats)})
-            );
+            let data = match context.host.cgroup {
+                Cgroup::V2 => usage::read(&cgroup::unified(&state.pid.to_string())?),
+                _ => data(
+                    &manager
+                        .stats()
+                        .doing(|| format!("cannot read the cgroup of container {}", state.id))?,
+                ),
+            };
+            println!("{}", json!({"type": "stats", "id": state.id, "data": data}));
             if self.stats {
                 return Ok(());
             }

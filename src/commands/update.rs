@@ -8,7 +8,7 @@ use libcontainer::oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::cgroup;
+use crate::engine::{cgroup, normalise};
 use crate::error::{Context as _, Error, Result};
 
 use super::Context;
@@ -70,6 +70,7 @@ impl Update {
     pub fn exec(self, context: &Context) -> Result<()> {
         let (_, state) = context.load(&self.id)?;
         let mut resources = self.asked()?;
+        normalise::normalise_resources(&mut resources);
         // The device rules are applied anew with every change: they must stay what they are.
         let config = bundle::read_config(&state.bundle)?;
         if let Some(devices) = config.pointer("/linux/resources/devices") {

@@ -64,6 +64,12 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
         .doing(|| format!("cannot open the cgroup of container {id}"))
 }
 
+/// The directory of a process's cgroup of version 2.
+pub fn unified(process: &str) -> Result<PathBuf> {
+    let path = nocgroup::of(process)?;
+    Ok(Path::new(nocgroup::TOP).join(path.strip_prefix("/").unwrap_or(&path)))
+}
+
 /// Refuses a cgroup that has processes already: limits would bind strangers, and `delete` would
 /// kill them.
 ///

@@ -18,7 +18,8 @@ use crate::state::{self, State};
 use super::hierarchies::Stay;
 use super::normalise::Normal;
 use super::{
-    cgroup, executor, explain, groups, hierarchies, inside, network, nocgroup, stdio, userns,
+    cgroup, devices, executor, explain, groups, hierarchies, inside, network, nocgroup, stdio,
+    userns,
 };
 
 /// What `create` was asked to do.
@@ -135,6 +136,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     state.start_time = state::start_time(pid).unwrap_or_default();
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+        .and_then(|()| devices::enforce(&args.spec, &state.cgroup, pid, create.host))
         .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
             true => network::loopback_up(pid),
             false => Ok(()),

@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod cgroup;
+mod devices;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;
@@ -22,6 +23,7 @@ pub mod normalise;
 mod stdio;
 pub mod tenant;
 pub mod terminal;
+pub mod usage;
 pub mod userns;
 
 use std::path::Path;
@@ -69,6 +71,9 @@ fn explain(what: &str, err: ProcessError, cwd: &Path) -> Error {
     if let Some(at) = text.find(executor::PREFIX) {
         return Error::new(format!("{what}: {}", one_line(&text[at..])));
     }
+    if let Some(said) = text.strip_prefix("cgroup error: ") {
+        return in_a_cgroup(what, &one_line(said));
+    }
     let text = match log::diary().into_iter().next() {
         Some(cause) if !text.contains(&cause) => {
             format!("{text}: {cause}")
@@ -77,6 +82,18 @@ fn explain(what: &str, err: ProcessError, cwd: &Path) -> Error {
     };
     let text = in_runcs_words(&one_line(&text), cwd);
     Error::new(format!("{what}: {text}"))
+}
+
+/// What could not be set in a cgroup.
+fn in_a_cgroup(what: &str, said: &str) -> Error {
+    let said = said.strip_prefix("io error: ").unwrap_or(said);
+    let err = Error::new(format!("{what}: cannot set up the cgroup: {said}"));
+    match said.contains("No such file") {
+        true => err.hint(
+            "the controller of this limit is not enabled for the cgroup: see cgroup.controllers and cgroup.subtree_control above it, or leave the limit out",
+        ),
+        false => err,
+    }
 }
 
 /// A working directory that cannot be entered, in the words by which engines know 127 and 126;

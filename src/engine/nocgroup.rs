@@ -20,7 +20,7 @@ use crate::host::{Cgroup, Host};
 use crate::rootfs::mountinfo;
 
 /// Where cgroups are mounted; libcontainer looks nowhere else.
-const TOP: &str = "/sys/fs/cgroup";
+pub(super) const TOP: &str = "/sys/fs/cgroup";
 /// Where version 1 is still seen, in the container's state directory.
 const ASIDE: &str = "cgroup";
 
@@ -95,8 +95,13 @@ fn common(one: &Path, other: &Path) -> PathBuf {
 
 /// The cgroup of version 2 that this process is in, as a path below [`TOP`].
 pub fn own() -> Result<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/cgroup")
-        .doing(|| "cannot read this process's cgroup")?;
+    of("self")
+}
+
+/// The cgroup of version 2 that a process is in, as a path below [`TOP`].
+pub fn of(process: &str) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/cgroup"))
+        .doing(|| format!("cannot read the cgroup of process {process}"))?;
     Ok(text
         .lines()
         .find_map(|line| line.strip_prefix("0::"))

@@ -251,6 +251,33 @@ fn cgroup(config: &mut Value, id: &str, none: bool) {
         // Limits were refused before; what is left are device rules, which nobody enforces there.
         linux.remove("resources");
     }
+    if let Some(resources) = linux.get_mut("resources") {
+        normalise_resources(resources);
+    }
+}
+
+/// Limits as libcontainer takes them; also for those of `update`.
+pub fn normalise_resources(resources: &mut Value) {
+    let Some(resources) = resources.as_object_mut() else {
+        return;
+    };
+    // Zero means «as it is», to runc and to podman; libcgroups would set it.
+    let zero = |section: &Value, key: &str| section.get(key) == Some(&json!(0));
+    if resources
+        .get("pids")
+        .is_some_and(|pids| zero(pids, "limit"))
+    {
+        resources.remove("pids");
+    }
+    if let Some(cpu) = resources.get_mut("cpu") {
+        for key in ["quota", "period"] {
+            if zero(cpu, key)
+                && let Some(cpu) = cpu.as_object_mut()
+            {
+                cpu.remove(key);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +342,23 @@ mod tests {
         assert_eq!(mounts[1].typ().as_deref(), Some("bind"));
         let linux = normal.spec.linux().as_ref().unwrap();
         assert_eq!(linux.rootfs_propagation(), &None);
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let mut resources = json!({"cpu": {"quota": 0, "period": 0, "shares": 5}});
+        normalise_resources(&mut resources);
+        assert_eq!(resources, json!({"cpu": {"shares": 5}}));
+        let limited = |limit: i64| {
+            let mut config = config(json!([]));
+            config["linux"]["resources"] = json!({"pids": {"limit": limit}});
+            let spec = normalise(config, "c1", false).unwrap().spec;
+            let resources = spec.linux().as_ref().unwrap().resources().clone();
+            resources.unwrap().pids().map(|pids| pids.limit())
+        };
+        assert_eq!(limited(0), None);
+        assert_eq!(limited(1), Some(1));
+        assert_eq!(limited(-1), Some(-1));
     }
 
     #[test]

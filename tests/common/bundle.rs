@@ -17,6 +17,8 @@ pub struct Bundle {
     pub config: Value,
     /// Flags before the command.
     pub flags: Vec<String>,
+    /// The runtime.
+    pub runtime: &'static str,
 }
 
 impl Bundle {
@@ -42,6 +44,7 @@ impl Bundle {
             dir,
             config,
             flags: Vec::new(),
+            runtime: "cvmfs-run",
         };
         bundle.write();
         bundle
@@ -63,9 +66,9 @@ impl Bundle {
         self.dir.join("state/it")
     }
 
-    /// The command `cvmfs-run verb arguments it`, on this bundle.
+    /// The command `RUNTIME verb arguments it`, on this bundle.
     pub fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new("cvmfs-run");
+        let mut command = Command::new(self.runtime);
         command
             .args(&self.flags)
             .arg("--root")
