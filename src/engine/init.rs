@@ -80,6 +80,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     }
     let stay = hierarchies::join(&hierarchies, &state.cgroup, true)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
+    make_device_dirs(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
         add_hook(&mut spec, &create.normal.extras)?;
     }
@@ -187,6 +188,24 @@ fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)
+}
+
+/// Makes the directories of devices outside /dev, which libcontainer would make writable by all.
+fn make_device_dirs(spec: &Spec, rootfs: &Path) -> Result<()> {
+    let devices = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
+    for device in devices.into_iter().flatten() {
+        let Some(dir) = device.path().parent() else {
+            continue;
+        };
+        if dir.starts_with("/dev") || below_a_mount(spec, device.path()) {
+            continue;
+        }
+        let doing = || format!("cannot make {}", dir.display());
+        let root = pathrs::Root::open(rootfs).doing(doing)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        root.mkdir_all(dir, &mode).map(drop).doing(doing)?;
+    }
+    Ok(())
 }
 
 /// Whether something is mounted over a path's beginning: then it is not the root's to make.

@@ -44,6 +44,15 @@ pub fn run(extras: &str) -> Result<()> {
             root.mkdir_all(cwd, &mode).doing(doing)?;
         }
     }
+    for dir in &extras.device_dirs {
+        let doing = || format!("cannot close {dir} to writers");
+        let fd = beneath(&root, dir)?;
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&fd).doing(doing)?.st_mode);
+        // One with another mode is a mount of its own, or was made by somebody else.
+        if mode.bits() & 0o7777 == 0o777 {
+            rustix::fs::chmod(shown(&fd), Mode::from_raw_mode(0o755)).doing(doing)?;
+        }
+    }
     for (path, target) in &extras.links {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("/", path));
         rustix::fs::symlinkat(target.as_str(), &beneath(&root, dir)?, name)

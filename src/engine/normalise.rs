@@ -22,6 +22,9 @@ pub struct Extras {
     /// Symbolic links: path and target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(String, String)>,
+    /// Directories that devices lie in, which libcontainer makes writable by all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_dirs: Vec<String>,
     /// Mounts and the propagation they ask for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub propagation: Vec<(String, Vec<String>)>,
@@ -44,6 +47,7 @@ impl Extras {
         self.copy_up.is_empty()
             && self.cwd.is_none()
             && self.links.is_empty()
+            && self.device_dirs.is_empty()
             && self.propagation.is_empty()
     }
 }
@@ -76,6 +80,7 @@ pub fn normalise(mut config: Value, id: &str, no_cgroup: bool) -> Result<Normal>
     let mut extras = Extras::default();
     process(&mut config);
     mounts(&mut config, &mut extras);
+    extras.device_dirs = device_dirs(&config);
     cgroup(&mut config, id, no_cgroup);
     let spec: Spec = serde_json::from_value(config).doing(|| "config.json cannot be used")?;
     Ok(Normal {
@@ -119,6 +124,31 @@ pub fn normalise_process(process: &mut Value) {
     if process.get("args").is_some_and(Value::is_null) {
         process.remove("args");
     }
+}
+
+/// The directories below a new /dev that libcontainer makes for devices, highest first. It makes
+/// them with mode 0777; runc's are 0755.
+fn device_dirs(config: &Value) -> Vec<String> {
+    let list = |pointer: &str| config.pointer(pointer).and_then(Value::as_array);
+    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    let new = list("/mounts").into_iter().flatten().any(|mount| {
+        text(mount, "destination").as_deref() == Some("/dev")
+            && text(mount, "type").as_deref() == Some("tmpfs")
+    });
+    if !new {
+        return Vec::new();
+    }
+    let paths = list("/linux/devices").into_iter().flatten();
+    let dirs: std::collections::BTreeSet<String> = paths
+        .filter_map(|device| text(device, "path"))
+        .flat_map(|path| {
+            let below = |dir: &&std::path::Path| dir.starts_with("/dev") && *dir != "/dev";
+            let dirs = std::path::Path::new(&path).ancestors().skip(1);
+            let dirs = dirs.take_while(below).map(|dir| dir.display().to_string());
+            dirs.collect::<Vec<_>>()
+        })
+        .collect();
+    dirs.into_iter().collect()
 }
 
 fn process(config: &mut Value) {
@@ -342,6 +372,23 @@ mod tests {
         assert_eq!(mounts[1].typ().as_deref(), Some("bind"));
         let linux = normal.spec.linux().as_ref().unwrap();
         assert_eq!(linux.rootfs_propagation(), &None);
+    }
+
+    #[test]
+    fn directories_of_devices_are_not_left_writable_by_all() {
+        let dev = json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"});
+        let host = json!({"destination": "/dev", "type": "bind", "source": "/dev"});
+        for (mount, device, dirs) in [
+            (&dev, "/dev/null", &[][..]),
+            (&dev, "/dev/net/tun", &["/dev/net"]),
+            (&dev, "/dev/a/b/c", &["/dev/a", "/dev/a/b"]),
+            (&dev, "/srv/x/y", &[]),
+            (&host, "/dev/net/tun", &[]),
+        ] {
+            let mut config = config(json!([mount]));
+            config["linux"]["devices"] = json!([{"type": "c", "path": device}]);
+            assert_eq!(device_dirs(&config), dirs, "{device}");
+        }
     }
 
     #[test]
