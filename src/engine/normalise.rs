@@ -280,9 +280,31 @@ fn cgroup(config: &mut Value, id: &str, none: bool) {
     if none {
         // Limits were refused before; what is left are device rules, which nobody enforces there.
         linux.remove("resources");
+        return;
     }
-    if let Some(resources) = linux.get_mut("resources") {
-        normalise_resources(resources);
+    let resources = linux.entry("resources").or_insert_with(|| json!({}));
+    normalise_resources(resources);
+    deny_by_default(resources);
+}
+
+/// Forbids all devices that no rule names, as runc does: libcgroups leaves them allowed when the
+/// first rule is not about all, or when there is none.
+fn deny_by_default(resources: &mut Value) {
+    let Some(resources) = resources.as_object_mut() else {
+        return;
+    };
+    let rules = resources.entry("devices").or_insert_with(|| json!([]));
+    if rules.is_null() {
+        *rules = json!([]);
+    }
+    let is_of_all = |rule: &Value| match rule.get("type").and_then(Value::as_str) {
+        None | Some("" | "a") => true,
+        Some(_) => false,
+    };
+    if let Some(rules) = rules.as_array_mut()
+        && !rules.first().is_some_and(is_of_all)
+    {
+        rules.insert(0, json!({"allow": false, "access": "rwm"}));
     }
 }
 
@@ -389,6 +411,28 @@ mod tests {
             config["linux"]["devices"] = json!([{"type": "c", "path": device}]);
             assert_eq!(device_dirs(&config), dirs, "{device}");
         }
+    }
+
+    #[test]
+    fn devices_that_no_rule_names_are_forbidden() {
+        let deny = json!({"allow": false, "access": "rwm"});
+        let tty = json!({"allow": true, "type": "c", "major": 4, "minor": 1, "access": "r"});
+        let all = json!({"allow": true, "access": "rwm"});
+        for (given, rules) in [
+            (json!({}), json!([deny])),
+            (json!({"devices": null}), json!([deny])),
+            (json!({"devices": [tty]}), json!([deny, tty])),
+            (json!({"devices": [deny, tty]}), json!([deny, tty])),
+            (json!({"devices": [all]}), json!([all])),
+        ] {
+            let mut config = config(json!([]));
+            config["linux"]["resources"] = given;
+            cgroup(&mut config, "c1", false);
+            assert_eq!(config["linux"]["resources"]["devices"], rules);
+        }
+        let mut config = config(json!([]));
+        cgroup(&mut config, "c1", false);
+        assert_eq!(config["linux"]["resources"]["devices"], json!([deny]));
     }
 
     #[test]
