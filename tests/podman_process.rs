@@ -336,6 +336,8 @@ fn user_namespaces_have_their_maps() {
         "--uidmap 0:100000:5000",
         "--uidmap 0:100000:5000 --gidmap 0:200000:5000",
         "--uidmap 0:100000:5000 --user 1000:1000",
+        "--userns=auto:size=5000",
+        "--userns=host",
     ] {
         same_sh("python:3.11", &format!("{options} --entrypoint="), &what);
     }
