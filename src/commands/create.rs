@@ -9,8 +9,9 @@ use crate::bundle::Bundle;
 use crate::cli::CgroupManager;
 use crate::engine::hierarchies::Stay;
 use crate::engine::lifeline::Lifeline;
-use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise};
+use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise, weight};
 use crate::error::{Context as _, Error, Result};
+use crate::host::Cgroup as Cgroups;
 use crate::rootfs::{self, Wanted};
 use crate::state::{self, Cgroup, Dir, Fallback, NOTIFY, State, Status};
 
@@ -131,7 +132,7 @@ impl Options {
     fn build(
         &self,
         context: &Context,
-        bundle: Bundle,
+        mut bundle: Bundle,
         dir: &Dir,
         state: &mut State,
         foreground: bool,
@@ -157,6 +158,11 @@ impl Options {
             disabled || !nocgroup::delegated(&bundle.config, &context.host, context.systemd())?;
         if no_cgroup {
             nocgroup::refuse_limits(&bundle.config)?;
+        }
+        if context.host.cgroup == Cgroups::V2
+            && let Some(resources) = bundle.config.pointer_mut("/linux/resources")
+        {
+            weight::move_to_unified(resources)?;
         }
         let normal = normalise::normalise(bundle.config, &state.id, no_cgroup)?;
         state.cgroup = cgroup::of(

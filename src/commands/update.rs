@@ -8,8 +8,9 @@ use libcontainer::oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{cgroup, normalise};
+use crate::engine::{cgroup, normalise, weight};
 use crate::error::{Context as _, Error, Result};
+use crate::host::Cgroup as Cgroups;
 
 use super::Context;
 
@@ -71,6 +72,9 @@ impl Update {
         let (_, state) = context.load(&self.id)?;
         let mut resources = self.asked()?;
         normalise::normalise_resources(&mut resources);
+        if context.host.cgroup == Cgroups::V2 {
+            weight::move_to_unified(&mut resources)?;
+        }
         // The device rules are applied anew with every change: they must stay what they are.
         let config = bundle::read_config(&state.bundle)?;
         if let Some(devices) = config.pointer("/linux/resources/devices") {

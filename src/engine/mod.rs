@@ -25,6 +25,7 @@ pub mod tenant;
 pub mod terminal;
 pub mod usage;
 pub mod userns;
+pub mod weight;
 
 use std::path::Path;
 
