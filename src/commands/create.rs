@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::bundle::Bundle;
-use crate::cli::CgroupManager;
+use crate::cli::{CgroupManager, Global};
 use crate::engine::hierarchies::Stay;
 use crate::engine::lifeline::Lifeline;
-use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise};
+use crate::engine::{self, cgroup, direct, fallback, init, nocgroup, normalise};
 use crate::error::{Context as _, Error, Result};
 use crate::rootfs::{self, Wanted};
 use crate::state::{self, Cgroup, Dir, Fallback, NOTIFY, State, Status};
@@ -81,6 +81,11 @@ impl Options {
         Ok(terminal.unwrap_or_default() && self.console_socket.is_none() && !detach)
     }
 
+    /// Enters the namespaces that an ordinary user needs who calls us directly.
+    pub fn enter(&self, global: &Global) -> Result<()> {
+        direct::enter_new(&self.bundle, global.systemd())
+    }
+
     /// Creates the container; its process is a child of this one when `foreground`.
     ///
     /// `console` takes the terminal's master where no socket was given.
@@ -91,7 +96,11 @@ impl Options {
         foreground: bool,
         console: Option<OwnedFd>,
     ) -> Result<Created> {
-        let bundle = Bundle::load(&self.bundle)?;
+        let mut bundle = Bundle::load(&self.bundle)?;
+        let maps = direct::maps(&bundle.config)?;
+        if maps.is_some() {
+            direct::take_out(&mut bundle.config);
+        }
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
         remove_left_over(&context.root, id)?;
         let mut dir = Dir::create(&context.root, id)?;
@@ -100,12 +109,16 @@ impl Options {
             bundle: bundle.dir.clone(),
             rootfs: bundle.root.clone(),
             created: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
-            owner: context.host.euid,
+            owner: match maps {
+                Some(_) => context.host.outer_uid,
+                None => context.host.euid,
+            },
             pid: 0,
             start_time: 0,
             annotations: bundle.annotations().inspect_err(|_| drop(dir.remove()))?,
             cgroup: Cgroup::default(),
             mounted: None,
+            maps,
             fallback: None,
             reasons: Vec::new(),
         };
