@@ -98,7 +98,8 @@ impl Options {
     ) -> Result<Created> {
         let mut bundle = Bundle::load(&self.bundle)?;
         let maps = direct::maps(&bundle.config)?;
-        if maps.is_some() {
+        if let Some(maps) = &maps {
+            direct::check_user(&bundle.config, maps)?;
             direct::take_out(&mut bundle.config);
         }
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;

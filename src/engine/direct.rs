@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::bundle;
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 
 use super::fallback;
 use super::userns::{self, Maps};
@@ -93,6 +93,25 @@ pub fn take_out(config: &mut Value) {
     if let Some(list) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
         list.retain(|ns| !is_user(ns));
     }
+}
+
+/// Refuses a user whom the maps do not have, in runc's words (pure).
+pub fn check_user(config: &Value, maps: &Maps) -> Result<()> {
+    for (kind, map) in [("uid", &maps.uids), ("gid", &maps.gids)] {
+        let id = config
+            .pointer(&format!("/process/user/{kind}"))
+            .and_then(Value::as_u64);
+        let id = u32::try_from(id.unwrap_or_default()).unwrap_or(u32::MAX);
+        if host::outer(map, id).is_none() {
+            return Err(Error::new(format!(
+                "cannot set {kind} to unmapped user in user namespace: process.user.{kind} is {id}"
+            ))
+            .hint(format!(
+                "set it to 0, which is yourself, or map it in linux.{kind}Mappings"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The maps of the namespace that this process is in.
@@ -183,6 +202,24 @@ mod tests {
             "maskedPaths": ["/proc/kcore"]
         }});
         assert_eq!(config, rest);
+    }
+
+    #[test]
+    fn a_user_that_is_not_mapped_is_refused() {
+        let maps = Maps {
+            uids: "0 1000 1\n".into(),
+            gids: "0 1000 1\n1 100000 10\n".into(),
+        };
+        let user = |uid: u32, gid: u32| json!({"process": {"user": {"uid": uid, "gid": gid}}});
+        check_user(&user(0, 5), &maps).unwrap();
+        check_user(&json!({}), &maps).unwrap();
+        for (uid, gid, why) in [
+            (1000, 0, "process.user.uid is 1000"),
+            (0, 11, "process.user.gid is 11"),
+        ] {
+            let err = check_user(&user(uid, gid), &maps).unwrap_err().to_string();
+            assert!(err.contains(why), "{err}");
+        }
     }
 
     #[test]
