@@ -7,8 +7,9 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 job=$jobs/$SLURM_JOB_ID
 [ -d "$job" ] || exit 0
 
-# Containers leave their batch script's process tree and Slurm's sight: podman's helpers keep the
-# job's environment, and all that they started are their children.
+# Containers leave their batch script's process tree, and may leave Slurm's sight. The job's own
+# processes have its number in their environment, podman's helpers its directory (node.sbatch), and
+# all that they started are their children.
 family() {
     local found=" $1 " pid parent more=1
     while [ -n "$more" ]; do
@@ -21,7 +22,7 @@ family() {
 }
 if [ "$SLURM_JOB_UID" != 0 ]; then
     of_job=
-    for environ in $(grep -lszx "SLURM_JOB_ID=$SLURM_JOB_ID" /proc/[0-9]*/environ); do
+    for environ in $(grep -lszxF -e "SLURM_JOB_ID=$SLURM_JOB_ID" -e "XDG_RUNTIME_DIR=$job" /proc/[0-9]*/environ); do
         process=${environ%/environ}
         # Slurm's own daemons, and this script, are root's.
         [ "$(stat -c %u "$process" 2>/dev/null)" = 0 ] || of_job+=" ${process#/proc/}"
