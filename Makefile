@@ -2,7 +2,7 @@
 
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
-	libseccomp-dev pkg-config gcc groff-base debootstrap
+	libseccomp-dev pkg-config gcc groff-base debootstrap slurm-wlm munge
 
 # Where `make install` puts things; DESTDIR goes before all of them.
 PREFIX = /usr/local

@@ -43,6 +43,9 @@ _cvmfs__run() {
             cvmfs__run,help)
                 cmd="cvmfs__run__subcmd__help"
                 ;;
+            cvmfs__run,hook)
+                cmd="cvmfs__run__subcmd__hook"
+                ;;
             cvmfs__run,kill)
                 cmd="cvmfs__run__subcmd__kill"
                 ;;
@@ -103,6 +106,9 @@ _cvmfs__run() {
             cvmfs__run__subcmd__help,help)
                 cmd="cvmfs__run__subcmd__help__subcmd__help"
                 ;;
+            cvmfs__run__subcmd__help,hook)
+                cmd="cvmfs__run__subcmd__help__subcmd__hook"
+                ;;
             cvmfs__run__subcmd__help,kill)
                 cmd="cvmfs__run__subcmd__help__subcmd__kill"
                 ;;
@@ -136,6 +142,30 @@ _cvmfs__run() {
             cvmfs__run__subcmd__help,update)
                 cmd="cvmfs__run__subcmd__help__subcmd__update"
                 ;;
+            cvmfs__run__subcmd__help__subcmd__hook,poststop)
+                cmd="cvmfs__run__subcmd__help__subcmd__hook__subcmd__poststop"
+                ;;
+            cvmfs__run__subcmd__help__subcmd__hook,precreate)
+                cmd="cvmfs__run__subcmd__help__subcmd__hook__subcmd__precreate"
+                ;;
+            cvmfs__run__subcmd__hook,help)
+                cmd="cvmfs__run__subcmd__hook__subcmd__help"
+                ;;
+            cvmfs__run__subcmd__hook,poststop)
+                cmd="cvmfs__run__subcmd__hook__subcmd__poststop"
+                ;;
+            cvmfs__run__subcmd__hook,precreate)
+                cmd="cvmfs__run__subcmd__hook__subcmd__precreate"
+                ;;
+            cvmfs__run__subcmd__hook__subcmd__help,help)
+                cmd="cvmfs__run__subcmd__hook__subcmd__help__subcmd__help"
+                ;;
+            cvmfs__run__subcmd__hook__subcmd__help,poststop)
+                cmd="cvmfs__run__subcmd__hook__subcmd__help__subcmd__poststop"
+                ;;
+            cvmfs__run__subcmd__hook__subcmd__help,precreate)
+                cmd="cvmfs__run__subcmd__hook__subcmd__help__subcmd__precreate"
+                ;;
             *)
                 ;;
         esac
@@ -143,7 +173,7 @@ _cvmfs__run() {
 
     case "${cmd}" in
         cvmfs__run)
-            opts="-v -h --debug --log --log-format --log-level --root --systemd-cgroup --cgroup-manager --config --version --help create delete events exec features kill list pause ps resume run spec start state update checkpoint restore configure check help"
+            opts="-v -h --debug --log --log-format --log-level --root --systemd-cgroup --cgroup-manager --config --version --help create delete events exec features hook kill list pause ps resume run spec start state update checkpoint restore configure check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -405,7 +435,7 @@ _cvmfs__run() {
             return 0
             ;;
         cvmfs__subcmd__run__subcmd__help)
-            opts="create delete events exec features kill list pause ps resume run spec start state update checkpoint restore configure check help"
+            opts="create delete events exec features hook kill list pause ps resume run spec start state update checkpoint restore configure check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -533,6 +563,48 @@ _cvmfs__run() {
         cvmfs__subcmd__run__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__help__subcmd__hook)
+            opts="precreate poststop"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__help__subcmd__hook__subcmd__poststop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__help__subcmd__hook__subcmd__precreate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -686,6 +758,104 @@ _cvmfs__run() {
             ;;
         cvmfs__subcmd__run__subcmd__help__subcmd__update)
             opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook)
+            opts="-h --help precreate poststop help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__help)
+            opts="precreate poststop help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__help__subcmd__poststop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__help__subcmd__precreate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__poststop)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__run__subcmd__hook__subcmd__precreate)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

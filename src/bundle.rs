@@ -27,12 +27,7 @@ impl Bundle {
             .canonicalize()
             .doing(|| format!("cannot open bundle {}", dir.display()))?;
         let config = read_config(&dir)?;
-        let path = config
-            .pointer("/root/path")
-            .and_then(Value::as_str)
-            .ok_or_else(|| {
-                Error::new(format!("{}/config.json names no root.path", dir.display()))
-            })?;
+        let path = root_path(&config).doing(|| format!("cannot use bundle {}", dir.display()))?;
         let root = dir
             .join(path)
             .canonicalize()
@@ -42,11 +37,22 @@ impl Bundle {
 
     /// The annotations of config.json.
     pub fn annotations(&self) -> Result<BTreeMap<String, String>> {
-        match self.config.get("annotations") {
-            None | Some(Value::Null) => Ok(BTreeMap::new()),
-            Some(map) => serde_json::from_value(map.clone())
-                .doing(|| "the annotations of config.json are not strings"),
-        }
+        annotations(&self.config)
+    }
+}
+
+/// `root.path` of a config.json.
+pub fn root_path(config: &Value) -> Result<&str> {
+    let path = config.pointer("/root/path").and_then(Value::as_str);
+    path.ok_or_else(|| Error::new("config.json names no root.path"))
+}
+
+/// The annotations of a config.json.
+pub fn annotations(config: &Value) -> Result<BTreeMap<String, String>> {
+    match config.get("annotations") {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(map) => serde_json::from_value(map.clone())
+            .doing(|| "the annotations of config.json are not strings"),
     }
 }
 

@@ -68,6 +68,13 @@ pub struct Global {
     pub version: bool,
 }
 
+impl Global {
+    /// Whether systemd manages the cgroups.
+    pub fn systemd(&self) -> bool {
+        self.systemd_cgroup || self.cgroup_manager == Some(CgroupManager::Systemd)
+    }
+}
+
 /// The names that runc and crun give to their levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Level {
@@ -107,6 +114,7 @@ pub enum Command {
     Events(commands::events::Events),
     Exec(commands::exec::Exec),
     Features(commands::features::Features),
+    Hook(commands::hook::Hook),
     Kill(commands::kill::Kill),
     List(commands::list::List),
     Pause(commands::pause::Pause),

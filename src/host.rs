@@ -116,8 +116,11 @@ impl Host {
         }
     }
 
+    /// The caller's home. Slurm leaves its daemon's HOME to a runtime that it starts as a user, who
+    /// may not look into that.
     fn home(&self) -> Option<PathBuf> {
-        self.user_var("HOME").or_else(|| {
+        let open = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::EXEC_OK).is_ok();
+        self.user_var("HOME").filter(open).or_else(|| {
             let uid = nix::unistd::Uid::from_raw(self.outer_uid);
             Some(nix::unistd::User::from_uid(uid).ok()??.dir)
         })

@@ -42,13 +42,18 @@ fn dispatch(cli: Cli) -> Result<u8> {
         let _ = Cli::command().print_help();
         return Ok(0);
     };
-    match command {
-        Command::Inside { extras } => return engine::inside::run(&extras).map(|()| 0),
+    match &command {
+        Command::Inside { extras } => return engine::inside::run(extras).map(|()| 0),
         Command::Hold => return engine::userns::hold().map(|()| 0),
-        Command::Spec(spec) => return spec.exec().map(|()| 0),
-        // What enters a container must be out of its reach.
-        Command::Create(_) | Command::Run(_) | Command::Exec(_) => seal::ensure()?,
+        Command::Spec(spec) => return spec.clone().exec().map(|()| 0),
+        Command::Create(create) => create.options.enter(&cli.global)?,
+        Command::Run(run) => run.options.enter(&cli.global)?,
+        Command::Exec(exec) => exec.enter(&cli.global)?,
         _ => {}
+    }
+    // What enters a container must be out of its reach.
+    if let Command::Create(_) | Command::Run(_) | Command::Exec(_) = &command {
+        seal::ensure()?;
     }
     let context = Context::new(cli.global)?;
     match command {
@@ -57,6 +62,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Events(events) => events.exec(&context).map(|()| 0),
         Command::Exec(exec) => exec.exec(&context),
         Command::Features(features) => features.exec(&context).map(|()| 0),
+        Command::Hook(hook) => hook.exec(&context).map(|()| 0),
         Command::Kill(kill) => kill.exec(&context).map(|()| 0),
         Command::List(list) => list.exec(&context).map(|()| 0),
         Command::Pause(pause) => pause.exec(&context).map(|()| 0),

@@ -6,15 +6,17 @@
 //! mount of its own file, which no path leads to: a write through the link is refused (EROFS), and
 //! nothing is copied.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libcontainer::syscall::linux::{self, MountAttr};
 use libcontainer::syscall::syscall::create_syscall;
 use rustix::fs::{Access, CWD, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
+use crate::engine::direct;
 use crate::error::{Context, Error, Result};
 
 /// The link to this program's file, from whatever mount it runs.
@@ -37,13 +39,28 @@ pub fn ensure() -> Result<()> {
     }
 }
 
+/// A mount of this program's file alone.
+fn own_mount() -> std::result::Result<OwnedFd, Errno> {
+    let clone = |path: &std::path::Path| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(CWD, path, flags)
+    };
+    match clone(EXE.as_ref()) {
+        // This process runs from a mount of the namespace that it has left; its path leads to the
+        // same file.
+        Err(Errno::INVAL) => {
+            let path = std::fs::read_link(EXE).map_err(|_| Errno::INVAL)?;
+            let file = clone(&path)?;
+            let (own, there) = (rustix::fs::stat(EXE)?, rustix::fs::fstat(&file)?);
+            let same = (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino);
+            same.then_some(file).ok_or(Errno::INVAL)
+        }
+        result => result,
+    }
+}
+
 fn begin_anew() -> Result<std::convert::Infallible> {
-    let file = rustix::mount::open_tree(
-        CWD,
-        EXE,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )
-    .doing(|| "cannot mount it by itself")?;
+    let file = own_mount().doing(|| "cannot mount it by itself")?;
     let read_only = MountAttr {
         attr_set: linux::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
@@ -62,6 +79,11 @@ fn begin_anew() -> Result<std::convert::Infallible> {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let err = Command::new(path).arg0(name).args(args).exec();
+    let mut anew = Command::new(path);
+    anew.arg0(name).args(args);
+    if let Some(entered) = direct::entered() {
+        anew.env(direct::MARK, entered);
+    }
+    let err = anew.exec();
     Err(Error::caused("cannot execute it from there", err))
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::userns::Maps;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Mounted;
 
@@ -44,6 +45,9 @@ pub struct State {
     pub cgroup: Cgroup,
     /// What was mounted, and is taken away at `delete`.
     pub mounted: Option<Mounted>,
+    /// The user namespace that was made for it, where an ordinary user called us without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maps: Option<Maps>,
     /// The runtime that has the container, when libcontainer could not take it.
     pub fallback: Option<Fallback>,
     /// Why it has.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::bundle::Bundle;
-use crate::cli::CgroupManager;
+use crate::cli::{CgroupManager, Global};
 use crate::engine::hierarchies::Stay;
 use crate::engine::lifeline::Lifeline;
-use crate::engine::{self, cgroup, fallback, init, nocgroup, normalise, weight};
+use crate::engine::{self, cgroup, direct, fallback, init, nocgroup, normalise, weight};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup as Cgroups;
 use crate::rootfs::{self, Wanted};
@@ -82,6 +82,11 @@ impl Options {
         Ok(terminal.unwrap_or_default() && self.console_socket.is_none() && !detach)
     }
 
+    /// Enters the namespaces that an ordinary user needs who calls us directly.
+    pub fn enter(&self, global: &Global) -> Result<()> {
+        direct::enter_new(&self.bundle, global.systemd())
+    }
+
     /// Creates the container; its process is a child of this one when `foreground`.
     ///
     /// `console` takes the terminal's master where no socket was given.
@@ -92,7 +97,12 @@ impl Options {
         foreground: bool,
         console: Option<OwnedFd>,
     ) -> Result<Created> {
-        let bundle = Bundle::load(&self.bundle)?;
+        let mut bundle = Bundle::load(&self.bundle)?;
+        let maps = direct::maps(&bundle.config)?;
+        if let Some(maps) = &maps {
+            direct::check_user(&bundle.config, maps)?;
+            direct::take_out(&mut bundle.config);
+        }
         check_terminal(&bundle, self.console_socket.is_some(), foreground)?;
         remove_left_over(&context.root, id)?;
         let mut dir = Dir::create(&context.root, id)?;
@@ -101,12 +111,16 @@ impl Options {
             bundle: bundle.dir.clone(),
             rootfs: bundle.root.clone(),
             created: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
-            owner: context.host.euid,
+            owner: match maps {
+                Some(_) => context.host.outer_uid,
+                None => context.host.euid,
+            },
             pid: 0,
             start_time: 0,
             annotations: bundle.annotations().inspect_err(|_| drop(dir.remove()))?,
             cgroup: Cgroup::default(),
             mounted: None,
+            maps,
             fallback: None,
             reasons: Vec::new(),
         };

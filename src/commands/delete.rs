@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::engine::{cgroup, hooks, kill};
+use crate::engine::{cgroup, direct, hooks, kill};
 use crate::error::{Error, Result};
 use crate::rootfs;
 use crate::state::{self, Dir, State, Status};
@@ -117,6 +117,12 @@ fn delete_there(context: &Context, dir: &Dir, fallback: &state::Fallback) -> Res
 
 /// Takes mounts and the state away; everything is tried, and everything is reported.
 fn finish(dir: &Dir, state: &State, mut errors: Vec<Error>) -> Result<()> {
+    // Last: from inside, the container's own processes are out of reach.
+    if let Some(maps) = &state.maps
+        && let Err(err) = direct::enter_like(maps)
+    {
+        errors.push(err);
+    }
     if let Some(mounted) = &state.mounted
         && let Err(err) = rootfs::undo(mounted, &dir.path)
     {

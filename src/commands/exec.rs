@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{normalise, tenant};
+use crate::cli::Global;
+use crate::engine::{direct, normalise, tenant};
 use crate::error::{Context as _, Error, Result};
 use crate::state::{State, Status};
 
@@ -74,6 +75,19 @@ pub struct Exec {
 }
 
 impl Exec {
+    /// Enters the user namespace that was made for the container, when we are not in it.
+    pub fn enter(&self, global: &Global) -> Result<()> {
+        if !direct::is_direct() {
+            return Ok(());
+        }
+        let context = Context::new(global.clone())?;
+        let (dir, state) = crate::state::load(&context.root, &self.id)?;
+        match state.maps.is_some() && state.status(&dir) != Status::Stopped {
+            true => direct::enter_of(state.pid),
+            false => Ok(()),
+        }
+    }
+
     /// Runs the process; returns its exit code, or 0 with `--detach`.
     pub fn exec(self, context: &Context) -> Result<u8> {
         let (dir, state) = context.load(&self.id)?;

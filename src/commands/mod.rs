@@ -8,6 +8,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod hook;
 pub mod kill;
 pub mod list;
 pub mod pause;
@@ -20,7 +21,7 @@ pub mod update;
 
 use std::path::PathBuf;
 
-use crate::cli::{CgroupManager, Global};
+use crate::cli::Global;
 use crate::config::Config;
 use crate::engine::fallback;
 use crate::error::Result;
@@ -56,7 +57,7 @@ impl Context {
 
     /// Whether systemd manages the cgroups.
     pub fn systemd(&self) -> bool {
-        self.global.systemd_cgroup || self.global.cgroup_manager == Some(CgroupManager::Systemd)
+        self.global.systemd()
     }
 
     /// The flags that a fallback runtime is given before its command.

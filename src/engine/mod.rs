@@ -7,6 +7,7 @@
 pub mod adopt;
 pub mod cgroup;
 mod devices;
+pub mod direct;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;

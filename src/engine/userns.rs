@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 
 use libcontainer::oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
@@ -49,7 +50,7 @@ pub fn create(spec: &mut Spec) -> Result<Option<File>> {
 }
 
 /// The maps of a user namespace, in the form of user_namespaces(7).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maps {
     /// Of users.
     pub uids: String,
@@ -100,13 +101,58 @@ fn fill(helper: &mut std::process::Child, uids: &str, gids: &str) -> Result<File
     stdout
         .read_exact(&mut ready)
         .doing(|| "cannot make a user namespace")?;
-    for (name, text) in [("uid_map", uids), ("gid_map", gids)] {
+    let own = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let may = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETUID);
+    let may = may.unwrap_or_default();
+    for (name, text, own) in [("uid_map", uids, own.0), ("gid_map", gids, own.1)] {
         let path = format!("/proc/{pid}/{name}");
-        std::fs::write(&path, text)
-            .doing(|| format!("cannot write the mapping {:?} to {path}", text.trim()))?;
+        match may || is_own_alone(text, own) {
+            true => {
+                if !may && name == "gid_map" {
+                    // user_namespaces(7): else a user could leave groups that deny something.
+                    let path = format!("/proc/{pid}/setgroups");
+                    std::fs::write(&path, "deny").doing(|| format!("cannot write {path}"))?;
+                }
+                std::fs::write(&path, text)
+                    .doing(|| format!("cannot write the mapping {:?} to {path}", text.trim()))?;
+            }
+            false => map_by_helper(pid, name, text)?,
+        }
     }
     let path = format!("/proc/{pid}/ns/user");
     File::open(&path).doing(|| format!("cannot open {path}"))
+}
+
+/// Whether a map is of one ID, the caller's own: all that an ordinary user may write (pure).
+fn is_own_alone(map: &str, own: u32) -> bool {
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    matches!(fields[..], [_, outside, "1"] if outside.parse() == Ok(own))
+}
+
+/// Has newuidmap(1) or newgidmap(1) write a map, for an ordinary user.
+fn map_by_helper(pid: u32, name: &str, map: &str) -> Result<()> {
+    let program = format!("new{}", name.replace('_', ""));
+    let output = Command::new(&program)
+        .arg(pid.to_string())
+        .args(map.split_whitespace())
+        .output()
+        .map_err(|err| {
+            Error::caused(format!("cannot start {program}"), err)
+                .hint("install the package uidmap, or map one ID alone")
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!(
+        "{program} refuses the mapping {:?}: {}",
+        map.trim(),
+        words.trim()
+    ))
+    .hint("/etc/subuid and /etc/subgid say what a user may map"))
 }
 
 /// A map in the form of user_namespaces(7).
@@ -152,4 +198,18 @@ pub fn outer_uid(spec: &Spec, uid: u32, pid: i32) -> u32 {
     }
     let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
     crate::host::outer(&map, uid).unwrap_or(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_user_writes_the_own_id_alone() {
+        assert!(is_own_alone("0 1000 1\n", 1000));
+        assert!(is_own_alone("1000 1000 1\n", 1000));
+        for other in ["0 1001 1", "0 1000 2", "0 1000 1\n1 100000 10\n", ""] {
+            assert!(!is_own_alone(other, 1000), "{other:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod join;
 pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
+mod scratch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -666,6 +667,16 @@ fn put_over(
         .doing(|| format!("cannot read {}", wanted.root.display()))?;
     std::fs::set_permissions(&upper, meta.permissions())
         .doing(|| format!("cannot set the mode of {}", upper.display()))?;
+    // Root may run a container whose root is another user; others have nobody to give it to.
+    if !host.rootless() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        chown(&upper, Some(meta.uid()), Some(meta.gid()))
+            .doing(|| format!("cannot set the owner of {}", upper.display()))?;
+    }
+
+    if host.rootless() {
+        scratch::shared(stack, &upper)?;
+    }
 
     let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect())?;
     let bottom = mount_bottom(&bottom, host)?;

@@ -18,12 +18,14 @@ pub fn path(place: &Place) -> Result<PathBuf> {
 pub fn text(wanted: &Wanted) -> String {
     let program = wanted.program.display();
     let runtime = format!("{program} --root=/var/spool/cvmfs-run/%j");
-    // One name for each task of each step.
+    // One name for each task of each step. Slurm calls RunTimeKill until the container is gone, and only
+    // after it has sent the step SIGTERM: a program that ignores that would have the node drained. And
+    // its shell must not stand between: it dies of SIGTERM, and leaves the container out of sight.
     let id = "%n.%u.%j.%s.%t";
     format!(
-        "RunTimeRun=\"{runtime} run --bundle=%b {id}\"\n\
+        "RunTimeRun=\"exec {runtime} run --bundle=%b {id}\"\n\
          RunTimeQuery=\"{runtime} state {id}\"\n\
-         RunTimeKill=\"{runtime} kill --all {id}\"\n\
+         RunTimeKill=\"{runtime} kill --all {id} KILL\"\n\
          RunTimeDelete=\"{runtime} delete --force {id}\"\n\
          # From Slurm 23.02 on; older ones refuse keys that they do not know.\n\
          #EnvExclude=\"^(SLURM_CONF|SLURM_CONF_SERVER)=\"\n\
@@ -56,8 +58,8 @@ mod tests {
         assert_eq!(calls.len(), 4);
         for call in calls {
             assert!(
-                call.contains("=\"/usr/bin/cvmfs-run --root=/var/spool/cvmfs-run/%j ")
-                    && call.ends_with(" %n.%u.%j.%s.%t\""),
+                call.contains("/usr/bin/cvmfs-run --root=/var/spool/cvmfs-run/%j ")
+                    && call.contains(" %n.%u.%j.%s.%t"),
                 "{call}"
             );
         }
