@@ -16,7 +16,7 @@ use rustix::fs::{Access, CWD, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
-use crate::engine::direct;
+use crate::engine::{direct, grace};
 use crate::error::{Context, Error, Result};
 
 /// The link to this program's file, from whatever mount it runs.
@@ -31,6 +31,7 @@ pub fn ensure() -> Result<()> {
         let _ = rustix::thread::set_name(c"cvmfs-run");
         return Ok(());
     }
+    grace::begin();
     match begin_anew() {
         // Without the privilege to mount there is none to write to a file of root's either.
         Err(_) if rustix::fs::access(EXE, Access::WRITE_OK).is_err() => Ok(()),

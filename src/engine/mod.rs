@@ -11,6 +11,7 @@ pub mod direct;
 pub mod executor;
 pub mod fallback;
 pub mod foreground;
+pub mod grace;
 mod groups;
 pub mod hierarchies;
 pub mod hooks;
