@@ -3,9 +3,11 @@
 //! It joins only the hierarchies whose controllers it knows: not systemd's, not the unified one
 //! beside them. And it shows all hierarchies writable in the container, those that it did not join
 //! from the host's root on: a container could move the host's processes about there. So this
-//! process joins the remaining ones before it makes the container's, which inherit them; and the
-//! mount of type `cgroup` is spelt out as ordinary mounts with the flags that it asks for.
+//! process joins the remaining ones before it makes the container's, which inherits them, or moves
+//! that one afterwards; and the mount of type `cgroup` is spelt out as ordinary mounts with the flags that it asks for.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use libcontainer::oci_spec::runtime::{LinuxDeviceType, Mount, MountBuilder, Spec};
@@ -96,7 +98,7 @@ pub fn read() -> Result<Vec<Hierarchy>> {
 pub struct Stay(Vec<PathBuf>);
 
 impl Stay {
-    /// Stays to the end of this process, which is near: going back would cost as much as joining.
+    /// Stays to the end of this process, which is near.
     pub fn for_good(mut self) {
         self.0.clear();
     }
@@ -105,40 +107,78 @@ impl Stay {
 impl Drop for Stay {
     fn drop(&mut self) {
         for former in &self.0 {
-            if let Err(err) = std::fs::write(former.join("cgroup.procs"), "0") {
+            if let Err(err) = write(former, "0") {
                 tracing::warn!("cannot go back to cgroup {}: {err}", former.display());
             }
         }
     }
 }
 
-/// Joins the container's cgroups that libcgroups leaves out; `make` makes them first.
+/// The file by which this process moves: one that writes its only thread to `tasks` need not wait
+/// for the lock that all forks take, which costs a third of a start. Version 2 has none such.
+fn own_file(hierarchy: &Hierarchy, dir: &Path) -> PathBuf {
+    dir.join(match hierarchy.unified() {
+        true => "cgroup.procs",
+        false => "tasks",
+    })
+}
+
+/// Writes to a file of a cgroup, which is never made: elsewhere it would be an ordinary one.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = File::options().write(true).open(file)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Joins the container's cgroups that libcgroups leaves out, for the container's process to
+/// inherit; `make` makes them first. The unified one only if `all`: it may be left to `follow`.
 ///
 /// They hold no limits, so that a refusal is only worth a warning.
-pub fn join(hierarchies: &[Hierarchy], cgroup: &Cgroup, make: bool) -> Result<Stay> {
+pub fn join(hierarchies: &[Hierarchy], cgroup: &Cgroup, make: bool, all: bool) -> Result<Stay> {
     let mut stay = Stay(Vec::new());
     if cgroup.none || cgroup.systemd {
         return Ok(stay);
     }
     let own = std::fs::read_to_string("/proc/self/cgroup").doing(|| "cannot read own cgroups")?;
-    for hierarchy in hierarchies.iter().filter(|h| !h.known()) {
+    let left_out = hierarchies.iter().filter(|h| !h.known());
+    for hierarchy in left_out.filter(|h| all || !h.unified()) {
         let Some(former) = former(&own, hierarchy) else {
             continue;
         };
         let dir = hierarchy.dir(&cgroup.path);
-        let enter = || {
-            if make {
-                std::fs::create_dir_all(&dir)?;
+        match enter(&dir, &own_file(hierarchy, &dir), "0", make) {
+            Ok(()) => {
+                let former = hierarchy.dir(Path::new(former));
+                stay.0.push(own_file(hierarchy, &former));
             }
-            std::fs::write(dir.join("cgroup.procs"), "0")
-        };
-        // Once more: the delete of another container may just have taken the empty parent away.
-        match enter().or_else(|_| enter()) {
-            Ok(()) => stay.0.push(hierarchy.dir(Path::new(former))),
             Err(err) => tracing::warn!("cannot join cgroup {}: {err}", dir.display()),
         }
     }
     Ok(stay)
+}
+
+/// Moves a process to the container's cgroup of the unified hierarchy: right after libcgroups has
+/// moved it elsewhere, which is when it costs nothing to move it once more.
+pub fn follow(hierarchies: &[Hierarchy], cgroup: &Cgroup, make: bool, pid: i32) {
+    if cgroup.none || cgroup.systemd || hierarchies.iter().all(Hierarchy::unified) {
+        return;
+    }
+    for hierarchy in hierarchies.iter().filter(|h| h.unified()) {
+        let dir = hierarchy.dir(&cgroup.path);
+        if let Err(err) = enter(&dir, &dir.join("cgroup.procs"), &pid.to_string(), make) {
+            tracing::warn!("cannot join cgroup {}: {err}", dir.display());
+        }
+    }
+}
+
+fn enter(dir: &Path, file: &Path, text: &str, make: bool) -> std::io::Result<()> {
+    let enter = || {
+        if make {
+            std::fs::create_dir_all(dir)?;
+        }
+        write(file, text)
+    };
+    // Once more: the delete of another container may just have taken the empty parent away.
+    enter().or_else(|_| enter())
 }
 
 /// Removes the parents of a container's cgroup from the hierarchies where `join` made them, if

@@ -78,7 +78,6 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
         create.normal.extras.links.extend(links);
     }
-    let stay = hierarchies::join(&hierarchies, &state.cgroup, true)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     make_device_dirs(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
@@ -105,6 +104,9 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
             .doing(|| "cannot make this process non-dumpable")?;
     }
 
+    // A cgroup namespace shows as its root what its first process was in when it was made.
+    let own_root = makes(&spec, LinuxNamespaceType::Cgroup);
+    let stay = hierarchies::join(&hierarchies, &state.cgroup, true, own_root)?;
     let notify: PathBuf = create.dir.join(state::NOTIFY);
     let args = ContainerArgs {
         container_type: ContainerType::InitContainer,
@@ -135,6 +137,9 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         .as_raw();
     state.pid = pid;
     state.start_time = state::start_time(pid).unwrap_or_default();
+    if !own_root {
+        hierarchies::follow(&hierarchies, &state.cgroup, true, pid);
+    }
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
         .and_then(|()| devices::enforce(&args.spec, &state.cgroup, pid, create.host))

@@ -67,15 +67,14 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         false => None,
     };
     let _shed = groups::shed(&mut spec, false)?;
-    let stay = if state.cgroup.none {
-        None
-    } else {
-        let hierarchies = hierarchies::read()?;
-        let version_1 = hierarchies.iter().any(|h| !h.controllers.is_empty());
-        version_1
-            .then(|| hierarchies::join(&hierarchies, &state.cgroup, false))
-            .transpose()?
+    let hierarchies = match state.cgroup.none {
+        true => Vec::new(),
+        false => hierarchies::read()?,
     };
+    let version_1 = hierarchies.iter().any(|h| !h.controllers.is_empty());
+    let stay = version_1
+        .then(|| hierarchies::join(&hierarchies, &state.cgroup, false, false))
+        .transpose()?;
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
     let process = spec
@@ -119,6 +118,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         .map_err(|err| explain("unable to start container process", err, process.cwd()))
         .map(|pid| pid.as_raw())
         .and_then(|pid| {
+            hierarchies::follow(&hierarchies, &state.cgroup, false, pid);
             let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
             stdio::give(pid, uid)?;
             NotifySocket::new(&notify)
