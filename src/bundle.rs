@@ -14,25 +14,33 @@ use crate::error::{Context, Error, Result};
 pub struct Bundle {
     /// Its directory, absolute, links resolved.
     pub dir: PathBuf,
-    /// What config.json says.
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// What that says.
     pub config: Value,
     /// The root of the container: absolute, links resolved.
     pub root: PathBuf,
 }
 
 impl Bundle {
-    /// Reads the bundle at `dir`.
-    pub fn load(dir: &Path) -> Result<Self> {
+    /// Reads the bundle at `dir`; its configuration is the file `name` there.
+    pub fn load(dir: &Path, name: &Path) -> Result<Self> {
         let dir = dir
             .canonicalize()
             .doing(|| format!("cannot open bundle {}", dir.display()))?;
-        let config = read_config(&dir)?;
+        let file = dir.join(name);
+        let config = read_config(&file)?;
         let path = root_path(&config).doing(|| format!("cannot use bundle {}", dir.display()))?;
         let root = dir
             .join(path)
             .canonicalize()
             .doing(|| format!("cannot open root.path {path}"))?;
-        Ok(Self { dir, config, root })
+        Ok(Self {
+            dir,
+            file,
+            config,
+            root,
+        })
     }
 
     /// The annotations of config.json.
@@ -56,10 +64,12 @@ pub fn annotations(config: &Value) -> Result<BTreeMap<String, String>> {
     }
 }
 
-/// Reads config.json of the bundle at `dir`.
-pub fn read_config(dir: &Path) -> Result<Value> {
-    let path = dir.join("config.json");
-    let text = std::fs::read(&path).map_err(|err| {
+/// What a bundle's configuration is called, unless `--config` says.
+pub const CONFIG: &str = "config.json";
+
+/// Reads a bundle's configuration.
+pub fn read_config(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(|err| {
         let err = Error::caused(format!("cannot read {}", path.display()), err);
         err.hint("a bundle is a directory with a config.json; cvmfs-run spec writes one")
     })?;

@@ -29,6 +29,9 @@ pub struct State {
     pub id: String,
     /// Its bundle: the engine's own, so that hooks and exec find the true config.json.
     pub bundle: PathBuf,
+    /// Its configuration, where that is not the bundle's `config.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
     /// Its root.
     pub rootfs: PathBuf,
     /// When it was created, RFC 3339.
@@ -281,6 +284,14 @@ pub fn list(root: &Path) -> Result<Vec<String>> {
 }
 
 impl State {
+    /// The file with the container's configuration.
+    pub fn config_file(&self) -> PathBuf {
+        match &self.config {
+            Some(file) => file.clone(),
+            None => self.bundle.join(crate::bundle::CONFIG),
+        }
+    }
+
     /// What the container does now.
     pub fn status(&self, dir: &Dir) -> Status {
         if !alive(self.pid, self.start_time) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::cli::{CgroupManager, Global};
 use crate::engine::hierarchies::Stay;
 use crate::engine::lifeline::Lifeline;
@@ -33,6 +33,10 @@ pub struct Options {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// The name of the configuration in the bundle
+    // Apart from the site's configuration, which `--config` before the command names.
+    #[arg(short = 'f', long = "config", id = "bundle_config", value_name = "FILE", default_value = bundle::CONFIG)]
+    pub config: PathBuf,
     /// The socket to which the master of the container's terminal is sent
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -75,7 +79,7 @@ impl Create {
 impl Options {
     /// Whether the container wants a terminal and nobody takes its master.
     pub fn needs_relay(&self, detach: bool) -> Result<bool> {
-        let config = crate::bundle::read_config(&self.bundle)?;
+        let config = bundle::read_config(&self.bundle.join(&self.config))?;
         let terminal = config
             .pointer("/process/terminal")
             .and_then(serde_json::Value::as_bool);
@@ -97,7 +101,7 @@ impl Options {
         foreground: bool,
         console: Option<OwnedFd>,
     ) -> Result<Created> {
-        let mut bundle = Bundle::load(&self.bundle)?;
+        let mut bundle = Bundle::load(&self.bundle, &self.config)?;
         let maps = direct::maps(&bundle.config)?;
         if let Some(maps) = &maps {
             direct::check_user(&bundle.config, maps)?;
@@ -109,6 +113,7 @@ impl Options {
         let mut state = State {
             id: id.to_owned(),
             bundle: bundle.dir.clone(),
+            config: (self.config != Path::new(bundle::CONFIG)).then(|| bundle.file.clone()),
             rootfs: bundle.root.clone(),
             created: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
             owner: match maps {

@@ -100,7 +100,7 @@ impl Exec {
             }
             Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
         }
-        let mut config = bundle::read_config(&state.bundle)?;
+        let mut config = bundle::read_config(&state.config_file())?;
         let process = self.process(&config, &state)?;
         let terminal = process
             .get("terminal")

@@ -76,7 +76,7 @@ impl Update {
             weight::move_to_unified(&mut resources)?;
         }
         // The device rules are applied anew with every change: they must stay what they are.
-        let config = bundle::read_config(&state.bundle)?;
+        let config = bundle::read_config(&state.config_file())?;
         if let Some(devices) = config.pointer("/linux/resources/devices") {
             resources["devices"] = devices.clone();
         }

@@ -22,7 +22,7 @@ pub enum Stage {
 /// Runs a container's hooks of one stage, from its bundle's config.json.
 pub fn run(state: &State, dir: &Path, stage: Stage) -> Result<()> {
     // Most containers have none: the file is read, and only its hooks are parsed.
-    let Ok(mut config) = bundle::read_config(&state.bundle) else {
+    let Ok(mut config) = bundle::read_config(&state.config_file()) else {
         return Ok(());
     };
     let Some(hooks) = config.get_mut("hooks").map(serde_json::Value::take) else {

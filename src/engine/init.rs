@@ -81,6 +81,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     make_device_dirs(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
+        create.normal.extras.rootfs.clone_from(&state.rootfs);
         add_hook(&mut spec, &create.normal.extras)?;
     }
     let _shed = groups::shed(&mut spec, true)?;

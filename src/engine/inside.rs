@@ -3,13 +3,11 @@
 //! libcontainer has mounted everything by then and waits: this runs as an OCI `createContainer`
 //! hook, the one place where an embedder may act there.
 
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags};
-use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
@@ -18,19 +16,13 @@ use super::normalise::{CopyUp, Extras};
 /// The hidden command.
 pub const COMMAND: &str = "set-up-inside";
 
-/// Does what `extras` says; the container's state comes on standard input.
+/// Does what `extras` says.
 pub fn run(extras: &str) -> Result<()> {
     let extras: Extras = serde_json::from_str(extras).doing(|| "cannot read what is to be done")?;
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
+    // Read whole: whoever writes a hook its state may mind a closed pipe.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())
         .doing(|| "cannot read the container's state")?;
-    let state: Value = serde_json::from_str(&text).doing(|| "cannot read the container's state")?;
-    let bundle = state
-        .get("bundle")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let rootfs = crate::bundle::Bundle::load(Path::new(bundle))?.root;
+    let rootfs = extras.rootfs;
     let root = open(&rootfs)?;
     for copy in &extras.copy_up {
         copy_up(&rootfs, &root, copy)

@@ -13,6 +13,9 @@ use crate::error::{Context, Result};
 /// What is done inside the container's namespaces before its root is entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extras {
+    /// The container's root.
+    #[serde(default)]
+    pub rootfs: std::path::PathBuf,
     /// tmpfs mounts that start as a copy of the directory they cover.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copy_up: Vec<CopyUp>,
