@@ -19,6 +19,11 @@ fn main() -> ExitCode {
         Some(cli::Level::Error) => Level::ERROR,
         Some(cli::Level::Info) | None => Level::INFO,
     };
+    // runc's code for an `exec` that fails before its program begins; engines read it so.
+    let failed = match cli.command {
+        Some(Command::Exec(_)) => ExitCode::from(255),
+        _ => ExitCode::FAILURE,
+    };
     let result = log::open(cli.global.log.clone(), cli.global.log_format, level)
         .and_then(|()| dispatch(cli));
     engine::grace::end();
@@ -26,7 +31,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(err) => {
             log::fatal(&err.to_string());
-            ExitCode::FAILURE
+            failed
         }
     }
 }

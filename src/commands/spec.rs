@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::bundle::CONFIG;
 use crate::error::{Context as _, Error, Result};
+use crate::host::{Cgroup, Host};
 
 /// Write a config.json to begin with
 #[derive(Clone, Debug, Args)]
@@ -13,6 +15,9 @@ pub struct SpecCommand {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// The name of the file
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG)]
+    pub file: PathBuf,
     /// For a container of an ordinary user
     #[arg(long)]
     pub rootless: bool,
@@ -22,21 +27,22 @@ impl SpecCommand {
     /// Writes config.json, unless there is one.
     pub fn exec(self) -> Result<()> {
         use std::io::Write;
-        let path = self.bundle.join("config.json");
+        let path = self.bundle.join(&self.file);
+        let cgroup = Host::read()?.cgroup;
         let doing = || format!("cannot write {}", path.display());
         let mut file = std::fs::File::options()
             .write(true)
             .create_new(true)
             .open(&path)
             .map_err(|err| Error::caused(doing(), err).hint("remove the old one first"))?;
-        let mut text = serde_json::to_string_pretty(&spec(self.rootless)).doing(doing)?;
+        let mut text = serde_json::to_string_pretty(&spec(self.rootless, cgroup)).doing(doing)?;
         text.push('\n');
         file.write_all(text.as_bytes()).doing(doing)
     }
 }
 
 /// The specification with which runc begins as well.
-fn spec(rootless: bool) -> Value {
+fn spec(rootless: bool, cgroup: Cgroup) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut spec = json!({
         "ociVersion": "1.0.2",
@@ -70,7 +76,7 @@ fn spec(rootless: bool) -> Value {
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
-                {"type": "mount"}, {"type": "cgroup"}],
+                {"type": "mount"}],
             "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys",
                 "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
                 "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
@@ -78,6 +84,11 @@ fn spec(rootless: bool) -> Value {
                 "/proc/sysrq-trigger"]
         }
     });
+    if cgroup == Cgroup::V2
+        && let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut()
+    {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
     if rootless {
         make_rootless(&mut spec);
     }
@@ -110,5 +121,20 @@ fn make_rootless(spec: &mut Value) {
             }
         }
         mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_namespace_is_for_version_2_as_with_runc() {
+        let has = |cgroup| {
+            let spec = spec(false, cgroup);
+            let namespaces = spec["linux"]["namespaces"].as_array().unwrap().clone();
+            namespaces.contains(&json!({"type": "cgroup"}))
+        };
+        assert!(has(Cgroup::V2) && !has(Cgroup::V1));
     }
 }

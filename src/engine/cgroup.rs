@@ -84,12 +84,30 @@ pub fn check_empty(cgroup: &Cgroup) -> Result<()> {
     };
     let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     match procs.lines().count() {
-        0 => Ok(()),
+        0 => check_thawed(cgroup),
         count => Err(Error::new(format!(
             "container's cgroup is not empty: {count} process(es) found in {}",
             dir.display()
         ))
         .hint("another container has the same cgroupsPath; delete it, or take another name")),
+    }
+}
+
+/// Refuses a cgroup that is frozen: no process would ever begin in it, and this one would wait.
+fn check_thawed(cgroup: &Cgroup) -> Result<()> {
+    let frozen = |dir: &PathBuf| {
+        let is = |name: &str, value: &str| {
+            std::fs::read_to_string(dir.join(name)).is_ok_and(|text| text.trim() == value)
+        };
+        is("freezer.state", "FROZEN") || is("cgroup.freeze", "1")
+    };
+    match hierarchies(cgroup).into_iter().find(frozen) {
+        None => Ok(()),
+        Some(dir) => Err(Error::new(format!(
+            "container's cgroup unexpectedly frozen: {}",
+            dir.display()
+        ))
+        .hint("thaw or remove it first")),
     }
 }
 
