@@ -17,8 +17,10 @@ pub struct Host {
     pub overflow_uid: u32,
     /// How cgroups are mounted.
     pub cgroup: Cgroup,
-    /// Whether version 2 is mounted beside version 1, without controllers.
+    /// Whether version 2 is mounted beside version 1.
     pub hybrid: bool,
+    /// Whether the one beside version 1 has controllers all the same.
+    pub mixed_controllers: bool,
 }
 
 /// How the host's cgroups are mounted at /sys/fs/cgroup.
@@ -42,6 +44,7 @@ impl Host {
         let in_user_namespace = !is_initial(&map);
         let kind = |path| nix::sys::statfs::statfs(path).map(|s| s.filesystem_type());
         let hybrid = kind("/sys/fs/cgroup/unified") == Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC);
+        let controllers = std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
         let cgroup = match kind("/sys/fs/cgroup") {
             Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC) => Cgroup::V2,
             Ok(nix::sys::statfs::TMPFS_MAGIC) => Cgroup::V1,
@@ -58,6 +61,7 @@ impl Host {
             overflow_uid: 65534,
             cgroup,
             hybrid,
+            mixed_controllers: hybrid && controllers.is_ok_and(|list| !list.trim().is_empty()),
         })
     }
 

@@ -22,7 +22,12 @@ pub struct Reason {
 }
 
 /// All features that no public item of libcontainer reaches.
-pub const REASONS: [Reason; 7] = [
+pub const REASONS: [Reason; 8] = [
+    Reason {
+        name: "a bound /dev",
+        why: "libcontainer makes its devices and links in whatever is mounted at /dev, which are the host's then",
+        needed: |config, _, _| list(config, "/mounts").iter().any(is_bound_dev),
+    },
     Reason {
         name: "idmapped mounts",
         why: "libcontainer makes and places a mount in one step, and its owners are shifted in between",
@@ -86,6 +91,19 @@ fn list<'a>(config: &'a Value, pointer: &str) -> &'a [Value] {
     list.map_or(&[], Vec::as_slice)
 }
 
+/// Whether a mount shows a directory of the host's as the container's /dev.
+fn is_bound_dev(mount: &Value) -> bool {
+    let destination = mount.get("destination").and_then(Value::as_str);
+    let is_dev = destination.is_some_and(|path| {
+        let names = Path::new(path).components();
+        names.eq(Path::new("/dev").components())
+    });
+    let options = list(mount, "/options");
+    is_dev
+        && (mount.get("type").is_some_and(|kind| kind == "bind")
+            || options.iter().any(|o| o == "bind" || o == "rbind"))
+}
+
 fn is_idmapped(mount: &Value) -> bool {
     let named = list(mount, "/options").iter().any(|option| {
         let option = option.as_str().and_then(|option| option.split('=').next());
@@ -114,10 +132,19 @@ pub fn installed(config: &Config) -> Vec<PathBuf> {
     config.fallback.iter().filter_map(find).collect()
 }
 
-/// The first of the configured runtimes that is installed.
-pub fn find(config: &Config, reasons: &[String]) -> Result<PathBuf> {
-    if let Some(program) = installed(config).into_iter().next() {
-        return Ok(program);
+/// The first of the configured runtimes that is installed and runs on this host.
+pub fn find(config: &Config, host: &Host, reasons: &[String]) -> Result<PathBuf> {
+    let installed = installed(config);
+    if let Some(program) = installed.iter().find(|program| runs_on(program, host)) {
+        return Ok(program.clone());
+    }
+    if let Some(program) = installed.first() {
+        return Err(Error::new(format!(
+            "cvmfs-run needs a fallback runtime for {}, and {} refuses a unified cgroup hierarchy with controllers beside version 1",
+            reasons.join(", "),
+            program.display()
+        ))
+        .hint("install runc, and name it in cvmfs-run.toml"));
     }
     Err(Error::new(format!(
         "cvmfs-run needs a fallback runtime for {}",
@@ -129,12 +156,17 @@ pub fn find(config: &Config, reasons: &[String]) -> Result<PathBuf> {
     )))
 }
 
+/// crun refuses a hybrid hierarchy that has controllers on both sides.
+fn runs_on(program: &Path, host: &Host) -> bool {
+    !(host.mixed_controllers && program.file_name().is_some_and(|name| name == "crun"))
+}
+
 /// The arguments by which the fallback runtime is called: its global flags, then the verb's own.
 pub fn arguments(fallback: &Fallback, root: &Path, verb: &[String]) -> Vec<String> {
     let mut arguments = fallback.flags.clone();
     arguments.push("--root".into());
     arguments.push(root.display().to_string());
-    arguments.extend(verb.iter().cloned());
+    arguments.extend(super::translate::translate(&fallback.program, verb));
     arguments
 }
 
@@ -199,6 +231,11 @@ mod tests {
                 json!(["ADDR_NO_RANDOMIZE"]),
                 "personality flags",
             ),
+            (
+                "/mounts",
+                json!([{"destination": "/dev/", "options": ["rbind"]}]),
+                "a bound /dev",
+            ),
             ("/linux/resources/rdma", json!({}), "RDMA limits"),
             (
                 "/linux/namespaces",
@@ -240,12 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn crun_is_not_chosen_where_it_refuses_the_hierarchy() {
+        let mixed = Host {
+            mixed_controllers: true,
+            ..host()
+        };
+        for (program, runs) in [("/usr/bin/crun", false), ("/usr/bin/runc", true)] {
+            assert_eq!(runs_on(Path::new(program), &mixed), runs);
+            assert!(runs_on(Path::new(program), &host()));
+        }
+    }
+
+    #[test]
     fn without_a_fallback_the_feature_is_named() {
         let config = Config {
             fallback: vec!["no-such-runtime".into()],
             ..Config::default()
         };
-        let err = find(&config, &["idmapped mounts".into()])
+        let err = find(&config, &host(), &["idmapped mounts".into()])
             .unwrap_err()
             .to_string();
         assert!(
