@@ -88,7 +88,7 @@ impl Options {
 
     /// Enters the namespaces that an ordinary user needs who calls us directly.
     pub fn enter(&self, global: &Global) -> Result<()> {
-        direct::enter_new(&self.bundle, global.systemd())
+        direct::enter_new(&self.bundle.join(&self.config), global.systemd())
     }
 
     /// Creates the container; its process is a child of this one when `foreground`.
@@ -157,6 +157,7 @@ impl Options {
         foreground: bool,
         console: Option<OwnedFd>,
     ) -> Result<Stay> {
+        engine::validate::validate(&bundle.config, &context.host)?;
         let config = context.config()?;
         let maps = engine::userns::maps(&bundle.config)?;
         let wanted = Wanted {
@@ -240,7 +241,7 @@ impl Options {
         reasons: Vec<String>,
         foreground: bool,
     ) -> Error {
-        let program = match fallback::find(config, &reasons) {
+        let program = match fallback::find(config, &context.host, &reasons) {
             Ok(program) => program,
             Err(err) => return err,
         };

@@ -192,7 +192,16 @@ impl Exec {
         if self.no_new_privs {
             process["noNewPrivileges"] = json!(true);
         }
-        for set in ["bounding", "effective", "permitted"] {
+        let mut sets = vec!["bounding", "effective", "permitted"];
+        // One that cannot be inherited cannot be ambient.
+        let inheritable = process.pointer("/capabilities/inheritable");
+        if inheritable
+            .and_then(Value::as_array)
+            .is_some_and(|set| !set.is_empty())
+        {
+            sets.push("ambient");
+        }
+        for set in sets {
             for cap in &self.cap {
                 let mut names = process["capabilities"][set]
                     .as_array()

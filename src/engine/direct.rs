@@ -52,11 +52,11 @@ pub fn is_direct() -> bool {
 /// Makes the namespaces for the container of a bundle, and enters them.
 ///
 /// One that must go to the fallback runtime stays outside: that makes its own.
-pub fn enter_new(dir: &Path, systemd: bool) -> Result<()> {
+pub fn enter_new(config: &Path, systemd: bool) -> Result<()> {
     if !is_direct() {
         return Ok(());
     }
-    let config = bundle::read_config(dir)?;
+    let config = bundle::read_config(config)?;
     let joins = namespaces(&config).any(|ns| is_user(ns) && ns.get("path").is_some());
     if joins || !fallback::reasons(&config, &Host::read()?, systemd).is_empty() {
         return Ok(());

@@ -10,6 +10,8 @@ use crate::bundle;
 use crate::error::{Context, Result};
 use crate::state::State;
 
+use super::normalise;
+
 /// Which hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -25,9 +27,10 @@ pub fn run(state: &State, dir: &Path, stage: Stage) -> Result<()> {
     let Ok(mut config) = bundle::read_config(&state.config_file()) else {
         return Ok(());
     };
-    let Some(hooks) = config.get_mut("hooks").map(serde_json::Value::take) else {
+    let Some(mut hooks) = config.get_mut("hooks").map(serde_json::Value::take) else {
         return Ok(());
     };
+    normalise::inherit_environment(&mut hooks, &normalise::environment());
     let hooks: Hooks = serde_json::from_value(hooks).doing(|| "config.json has wrong hooks")?;
     let (name, list, status, cwd) = match stage {
         Stage::Poststart => (

@@ -25,8 +25,10 @@ pub mod normalise;
 mod stdio;
 pub mod tenant;
 pub mod terminal;
+pub mod translate;
 pub mod usage;
 pub mod userns;
+pub mod validate;
 pub mod weight;
 
 use std::path::Path;

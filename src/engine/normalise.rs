@@ -85,12 +85,39 @@ pub fn normalise(mut config: Value, id: &str, no_cgroup: bool) -> Result<Normal>
     mounts(&mut config, &mut extras);
     extras.device_dirs = device_dirs(&config);
     cgroup(&mut config, id, no_cgroup);
+    if let Some(hooks) = config.get_mut("hooks") {
+        inherit_environment(hooks, &environment());
+    }
     let spec: Spec = serde_json::from_value(config).doing(|| "config.json cannot be used")?;
     Ok(Normal {
         spec,
         extras,
         no_cgroup,
     })
+}
+
+/// This process's environment, as a hook's `env` has it.
+pub fn environment() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some(format!("{}={}", key.to_str()?, value.to_str()?)))
+        .collect()
+}
+
+/// Gives hooks that name no environment this process's, as runc and crun do; those of the
+/// container's own process are left.
+pub fn inherit_environment(hooks: &mut Value, environment: &[String]) {
+    for stage in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "poststart",
+        "poststop",
+    ] {
+        let list = hooks.get_mut(stage).and_then(Value::as_array_mut);
+        for hook in list.into_iter().flatten().filter_map(Value::as_object_mut) {
+            hook.entry("env").or_insert_with(|| json!(environment));
+        }
+    }
 }
 
 /// A process as libcontainer takes it; also for those of `exec`.
@@ -106,18 +133,7 @@ pub fn normalise_process(process: &mut Value) {
         .get_mut("capabilities")
         .and_then(Value::as_object_mut)
     {
-        for (_, set) in sets.iter_mut() {
-            if let Some(names) = set.as_array_mut() {
-                // runc warns of a capability this kernel does not have, and goes on.
-                names.retain(|name| {
-                    let known = name.as_str().is_some_and(known_capability);
-                    if !known {
-                        tracing::warn!("ignoring unknown capability {name}");
-                    }
-                    known
-                });
-            }
-        }
+        capabilities(sets);
     }
     for key in ["apparmorProfile", "selinuxLabel"] {
         if process.get(key).and_then(Value::as_str) == Some("") {
@@ -158,6 +174,57 @@ fn process(config: &mut Value) {
     if let Some(process) = config.get_mut("process") {
         normalise_process(process);
     }
+}
+
+/// The five sets, so that libcontainer can make them one after the other.
+fn capabilities(sets: &mut Map<String, Value>) {
+    const NAMES: [&str; 5] = [
+        "bounding",
+        "effective",
+        "permitted",
+        "inheritable",
+        "ambient",
+    ];
+    let [bounding, effective, mut permitted, inheritable, mut ambient] =
+        NAMES.map(|name| match sets.get(name).and_then(Value::as_array) {
+            Some(set) => set.iter().filter(|name| is_known(name)).cloned().collect(),
+            // libcontainer leaves a set that is not given as it is: root's whole one.
+            None => Vec::new(),
+        });
+    ambient.retain(|name| {
+        let can = permitted.contains(name) && inheritable.contains(name);
+        if !can {
+            // runc warns, and goes on.
+            tracing::warn!(
+                "can't raise ambient capability {}: operation not permitted",
+                name.as_str().unwrap_or_default()
+            );
+        }
+        can
+    });
+    // Without CAP_SETPCAP, which may be given up by then, only permitted ones can be made
+    // inheritable. What is permitted before execve has no part in what is after it
+    // (capabilities(7), «Transformation of capabilities during execve»).
+    for name in &inheritable {
+        if !permitted.contains(name) {
+            permitted.push(name.clone());
+        }
+    }
+    for (name, set) in NAMES
+        .into_iter()
+        .zip([bounding, effective, permitted, inheritable, ambient])
+    {
+        sets.insert(name.into(), Value::Array(set));
+    }
+}
+
+/// Whether a capability is known; runc warns of one that this kernel does not have, and goes on.
+fn is_known(name: &Value) -> bool {
+    let known = name.as_str().is_some_and(known_capability);
+    if !known {
+        tracing::warn!("ignoring unknown capability {name}");
+    }
+    known
 }
 
 /// Whether libcontainer knows a capability of that name.
@@ -370,6 +437,39 @@ mod tests {
         assert_eq!(linux.cgroups_path().as_ref().unwrap().to_str(), Some("/c1"));
         assert_eq!(linux.rootfs_propagation().as_deref(), Some("private"));
         assert!(normal.extras.is_empty());
+    }
+
+    #[test]
+    fn sets_of_capabilities_can_be_made_one_after_the_other() {
+        let mut process = json!({"capabilities": {
+            "bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
+            "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL", "CAP_CHOWN"]
+        }});
+        normalise_process(&mut process);
+        assert_eq!(
+            process["capabilities"],
+            json!({
+                "bounding": ["CAP_KILL", "CAP_CHOWN"], "effective": [],
+                "permitted": ["CAP_KILL", "CAP_CHOWN"],
+                "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]
+            })
+        );
+    }
+
+    #[test]
+    fn a_hook_without_an_environment_has_this_process_s() {
+        let mut hooks = json!({
+            "prestart": [{"path": "/a"}, {"path": "/b", "env": []}],
+            "startContainer": [{"path": "/c"}]
+        });
+        inherit_environment(&mut hooks, &["A=1".to_owned()]);
+        assert_eq!(
+            hooks,
+            json!({
+                "prestart": [{"path": "/a", "env": ["A=1"]}, {"path": "/b", "env": []}],
+                "startContainer": [{"path": "/c"}]
+            })
+        );
     }
 
     #[test]
