@@ -22,6 +22,7 @@ pub mod lifeline;
 mod network;
 pub mod nocgroup;
 pub mod normalise;
+mod seccomp;
 mod stdio;
 pub mod tenant;
 pub mod terminal;

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Result};
 
+use super::seccomp;
+
 /// What is done inside the container's namespaces before its root is entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extras {
@@ -85,6 +87,9 @@ pub fn normalise(mut config: Value, id: &str, no_cgroup: bool) -> Result<Normal>
     mounts(&mut config, &mut extras);
     extras.device_dirs = device_dirs(&config);
     cgroup(&mut config, id, no_cgroup);
+    if let Some(profile) = config.pointer_mut("/linux/seccomp") {
+        seccomp::normalise(profile);
+    }
     if let Some(hooks) = config.get_mut("hooks") {
         inherit_environment(hooks, &environment());
     }
@@ -125,6 +130,10 @@ pub fn normalise_process(process: &mut Value) {
     let Some(process) = process.as_object_mut() else {
         return;
     };
+    // What a process of `exec --process` may leave out.
+    process
+        .entry("user")
+        .or_insert_with(|| json!({"uid": 0, "gid": 0}));
     // Given explicitly, libcontainer loads the seccomp filter after dropping what that needs.
     if process.get("noNewPrivileges") == Some(&Value::Bool(false)) {
         process.remove("noNewPrivileges");
@@ -185,7 +194,7 @@ fn capabilities(sets: &mut Map<String, Value>) {
         "inheritable",
         "ambient",
     ];
-    let [bounding, effective, mut permitted, inheritable, mut ambient] =
+    let [bounding, effective, permitted, inheritable, mut ambient] =
         NAMES.map(|name| match sets.get(name).and_then(Value::as_array) {
             Some(set) => set.iter().filter(|name| is_known(name)).cloned().collect(),
             // libcontainer leaves a set that is not given as it is: root's whole one.
@@ -202,14 +211,6 @@ fn capabilities(sets: &mut Map<String, Value>) {
         }
         can
     });
-    // Without CAP_SETPCAP, which may be given up by then, only permitted ones can be made
-    // inheritable. What is permitted before execve has no part in what is after it
-    // (capabilities(7), «Transformation of capabilities during execve»).
-    for name in &inheritable {
-        if !permitted.contains(name) {
-            permitted.push(name.clone());
-        }
-    }
     for (name, set) in NAMES
         .into_iter()
         .zip([bounding, effective, permitted, inheritable, ambient])
@@ -383,6 +384,14 @@ pub fn normalise_resources(resources: &mut Value) {
     let Some(resources) = resources.as_object_mut() else {
         return;
     };
+    // runc passes over letters that are no access; the kernel refuses them.
+    let devices = resources.get_mut("devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        if let Some(access) = device.get("access").and_then(Value::as_str) {
+            let letters: String = access.chars().filter(|c| "rwm".contains(*c)).collect();
+            device["access"] = json!(letters);
+        }
+    }
     // Zero means «as it is», to runc and to podman; libcgroups would set it.
     let zero = |section: &Value, key: &str| section.get(key) == Some(&json!(0));
     if resources
@@ -450,7 +459,7 @@ mod tests {
             process["capabilities"],
             json!({
                 "bounding": ["CAP_KILL", "CAP_CHOWN"], "effective": [],
-                "permitted": ["CAP_KILL", "CAP_CHOWN"],
+                "permitted": ["CAP_KILL"],
                 "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL"]
             })
         );
@@ -536,6 +545,13 @@ mod tests {
         let mut config = config(json!([]));
         cgroup(&mut config, "c1", false);
         assert_eq!(config["linux"]["resources"]["devices"], json!([deny]));
+    }
+
+    #[test]
+    fn letters_that_are_no_access_are_passed_over() {
+        let mut resources = json!({"devices": [{"allow": false, "access": "rwa"}]});
+        normalise_resources(&mut resources);
+        assert_eq!(resources["devices"][0]["access"], "rw");
     }
 
     #[test]
