@@ -114,7 +114,7 @@ impl Exec {
         config["process"] = process;
         let normal = normalise::normalise(config, &state.id, state.cgroup.none)?;
 
-        let relay = (terminal && self.console_socket.is_none())
+        let mut relay = (terminal && self.console_socket.is_none())
             .then(crate::engine::terminal::Relay::new)
             .transpose()?;
         let console = match (&relay, &self.console_socket) {
@@ -127,6 +127,8 @@ impl Exec {
             state: &state,
             dir: &dir.path,
             console,
+            cgroups: &self.cgroup,
+            relay: relay.as_mut(),
             preserve_fds: self.preserve_fds,
             host: &context.host,
         })?;

@@ -31,7 +31,7 @@ pub struct Run {
 impl Run {
     /// Runs the container; returns its exit code.
     pub fn exec(self, context: &Context) -> Result<u8> {
-        let relay = self
+        let mut relay = self
             .options
             .needs_relay(self.detach)?
             .then(Relay::new)
@@ -50,13 +50,17 @@ impl Run {
         }
         let state = match adopt::adopt(|| create(true).map(|(_, state)| state))? {
             Adopted::Done(state) => state,
-            Adopted::Became(pid) => return foreground::wait(pid, relay),
+            // It has made the terminal itself, on ours.
+            Adopted::Became(pid) => return foreground::wait(pid, None),
         };
         let dir = Dir::made(&context.root, &self.id)?;
         if self.no_subreaper {
             adopt::no_more()?;
         }
-        let started = start::start(&dir, &state);
+        let started = relay
+            .as_mut()
+            .map_or(Ok(()), Relay::begin)
+            .and_then(|()| start::start(&dir, &state));
         let code = started.and_then(|()| foreground::wait(state.pid, relay));
         if !self.keep || code.is_err() {
             delete::delete(&dir, &state, true)?;

@@ -33,6 +33,7 @@ pub struct Program;
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
+        set_console_size(process);
         be_an_ordinary_user(process);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
@@ -68,6 +69,24 @@ impl Executor for Program {
         // and with its exit code.
         eprintln!("exec {}: {}", path.display(), words(err));
         std::process::exit(1);
+    }
+}
+
+/// Gives the terminal the size that the configuration asks for. libcontainer leaves it at none.
+fn set_console_size(process: &Process) {
+    let Some(size) = process.console_size() else {
+        return;
+    };
+    let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = rustix::termios::Winsize {
+        ws_row: cells(size.height()),
+        ws_col: cells(size.width()),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    if process.terminal() == Some(true) {
+        // A terminal of the wrong size fails nobody.
+        let _ = rustix::termios::tcsetwinsize(std::io::stdin(), size);
     }
 }
 

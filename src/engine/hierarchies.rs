@@ -52,7 +52,7 @@ impl Hierarchy {
     }
 
     /// The cgroup's directory.
-    fn dir(&self, path: &Path) -> PathBuf {
+    pub fn dir(&self, path: &Path) -> PathBuf {
         self.point.join(path.strip_prefix("/").unwrap_or(path))
     }
 }

@@ -18,8 +18,8 @@ use crate::state::{self, State};
 use super::hierarchies::Stay;
 use super::normalise::Normal;
 use super::{
-    cgroup, devices, executor, explain, groups, hierarchies, inside, network, nocgroup, stdio,
-    userns,
+    cgroup, devices, executor, explain, groups, hierarchies, inheritable, inside, network,
+    nocgroup, stdio, userns,
 };
 
 /// What `create` was asked to do.
@@ -78,6 +78,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
         create.normal.extras.links.extend(links);
     }
+    keep_modes(&mut spec, &state.rootfs)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     make_device_dirs(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
@@ -133,6 +134,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         pid_file: None,
         spec: Rc::new(spec),
     };
+    inheritable::prepare(&process);
     let pid = container_main_process(&args)
         .map_err(|err| explain("unable to start container process", err, process.cwd()))?
         .as_raw();
@@ -210,6 +212,42 @@ fn make_device_dirs(spec: &Spec, rootfs: &Path) -> Result<()> {
         let root = pathrs::Root::open(rootfs).doing(doing)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         root.mkdir_all(dir, &mode).map(drop).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// A tmpfs that asks for no mode has that of the directory which it covers, as with runc.
+fn keep_modes(spec: &mut Spec, rootfs: &Path) -> Result<()> {
+    let points: Vec<PathBuf> = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .filter(|mount| mount.typ().as_deref() == Some("tmpfs"))
+        .filter(|mount| {
+            let mut options = mount.options().iter().flatten();
+            !options.any(|option| option.starts_with("mode="))
+        })
+        .map(|mount| mount.destination().clone())
+        .filter(|point| !below_a_mount(spec, point))
+        .collect();
+    if points.is_empty() {
+        return Ok(());
+    }
+    let root = pathrs::Root::open(rootfs)
+        .doing(|| format!("cannot open the root {}", rootfs.display()))?;
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if mount.typ().as_deref() != Some("tmpfs") || !points.contains(mount.destination()) {
+            continue;
+        }
+        // Where it is not there yet, the kernel's default stays.
+        let Ok(covered) = root.resolve(mount.destination()) else {
+            continue;
+        };
+        let stat = rustix::fs::fstat(&covered).doing(|| "cannot read the mode of a directory")?;
+        let mode = format!("mode={:o}", stat.st_mode & 0o7777);
+        let mut options = mount.options().clone().unwrap_or_default();
+        options.push(mode);
+        mount.set_options(Some(options));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use libcontainer::container::ContainerStatus;
@@ -14,12 +14,14 @@ use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
-use crate::state::State;
+use crate::state::{Cgroup, State};
 
 use super::hierarchies::Stay;
 use super::normalise::Normal;
+use super::terminal::Relay;
 use super::{
-    cgroup, executor, explain, groups, hierarchies, in_runcs_words, nocgroup, stdio, userns,
+    cgroup, executor, explain, groups, hierarchies, in_runcs_words, inheritable, nocgroup, stdio,
+    subcgroup, userns,
 };
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
@@ -33,8 +35,12 @@ pub struct Exec<'a> {
     pub dir: &'a Path,
     /// Where the terminal's master is sent.
     pub console: Option<OwnedFd>,
+    /// The cgroups below the container's that it is to be in, as `--cgroup` names them.
+    pub cgroups: &'a [String],
     /// Descriptors from 3 on that the process inherits.
     pub preserve_fds: i32,
+    /// Takes the terminal's master, before the process begins.
+    pub relay: Option<&'a mut Relay>,
     /// The host.
     pub host: &'a Host,
 }
@@ -58,7 +64,9 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         state,
         dir,
         console,
+        cgroups,
         preserve_fds,
+        relay,
         host,
     } = exec;
     let mut spec = normal.spec;
@@ -75,6 +83,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let stay = version_1
         .then(|| hierarchies::join(&hierarchies, &state.cgroup, false, false))
         .transpose()?;
+    let below = sub_cgroups(state, cgroups)?;
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
     let process = spec
@@ -114,17 +123,29 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         pid_file: None,
         spec: Rc::new(spec),
     };
+    inheritable::prepare(&process);
+    let begin = |pid| {
+        hierarchies::follow(&hierarchies, &state.cgroup, false, pid);
+        let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
+        subcgroup::enter(&below, pid)?;
+        stdio::give(pid, uid)?;
+        if let Some(relay) = relay {
+            relay.begin()?;
+        }
+        NotifySocket::new(&notify)
+            .notify_container_start()
+            .doing(|| "cannot start the process")?;
+        Ok(())
+    };
     let started = container_main_process(&args)
         .map_err(|err| explain("unable to start container process", err, process.cwd()))
         .map(|pid| pid.as_raw())
         .and_then(|pid| {
-            hierarchies::follow(&hierarchies, &state.cgroup, false, pid);
-            let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
-            stdio::give(pid, uid)?;
-            NotifySocket::new(&notify)
-                .notify_container_start()
-                .doing(|| "cannot start the process")?;
-            Ok(pid)
+            let begun = begin(pid).inspect_err(|_| {
+                // It waits for its start, and would for ever.
+                let _ = crate::sys::kill(pid, libc::SIGKILL);
+            });
+            begun.map(|()| pid)
         });
     let _ = std::fs::remove_file(&notify);
     drop(held);
@@ -141,6 +162,28 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
             in_runcs_words(said, process.cwd())
         ))),
     }
+}
+
+/// The directories of the cgroups below the container's.
+fn sub_cgroups(state: &State, given: &[String]) -> Result<Vec<PathBuf>> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    if state.cgroup.none {
+        return Err(Error::new(format!(
+            "--cgroup: container {} has no cgroup of its own",
+            state.id
+        )));
+    }
+    let cgroup = Cgroup {
+        // systemd's name of a cgroup is none of its directory's.
+        path: match state.cgroup.systemd {
+            true => nocgroup::of(&state.pid.to_string())?,
+            false => state.cgroup.path.clone(),
+        },
+        ..state.cgroup.clone()
+    };
+    subcgroup::wanted(given, &hierarchies::read()?, &cgroup)
 }
 
 /// Puts the namespaces of the container's first process into the specification, those that differ

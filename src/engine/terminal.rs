@@ -9,7 +9,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
 };
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Context, Error, Result};
 
@@ -54,8 +54,13 @@ impl Relay {
             .doing(|| "cannot hand on the console socket")
     }
 
-    /// Takes the master, and makes standard input raw.
+    /// Takes the master, and makes standard input raw, once.
+    ///
+    /// Called before the container is started: what it writes earlier would be in other modes.
     pub fn begin(&mut self) -> Result<()> {
+        if self.master.is_some() {
+            return Ok(());
+        }
         drop(self.theirs.take());
         let mut byte = [0; 64];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
@@ -78,12 +83,18 @@ impl Relay {
         // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
         #[allow(unsafe_code, reason = "received descriptors come as numbers")]
         let master = unsafe { OwnedFd::from_raw_fd(fd) };
+        // Our own terminal ends lines its way: the container's must not have done so before.
+        let mut modes = tcgetattr(&master).doing(|| "cannot read the container's terminal")?;
+        modes.output_flags.remove(OutputFlags::ONLCR);
+        tcsetattr(&master, SetArg::TCSANOW, &modes)
+            .doing(|| "cannot set the container's terminal")?;
         self.master = Some(master.into());
         self.resize();
         if std::io::stdin().is_terminal() {
             let saved = tcgetattr(std::io::stdin()).doing(|| "cannot read the terminal's modes")?;
             let mut raw = saved.clone();
             cfmakeraw(&mut raw);
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw)
                 .doing(|| "cannot set the terminal's modes")?;
             self.saved = Some(saved);
