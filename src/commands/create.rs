@@ -23,6 +23,9 @@ pub struct Create {
     /// What `create` and `run` share
     #[command(flatten)]
     pub options: Options,
+    /// Accepted for crun's callers; nothing of a created container is left to this process
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
     /// The container's name
     pub id: String,
 }
@@ -55,6 +58,9 @@ pub struct Options {
     /// Hand that many further descriptors, from 3 on, to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: i32,
+    /// Whether the container is to be restored, which only a fallback runtime can
+    #[arg(skip)]
+    pub restores: bool,
 }
 
 /// A container that was created, and is not started yet.
@@ -169,7 +175,13 @@ impl Options {
         };
         state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
 
-        let reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
+        let mut reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
+        if engine::reach::needed(&bundle.config, &bundle.dir, maps.as_ref()) {
+            reasons.push(engine::reach::REASON.to_owned());
+        }
+        if self.restores {
+            reasons.push(fallback::RESTORE.to_owned());
+        }
         if !reasons.is_empty() {
             return Err(self.hand_over(context, &config, dir, state, reasons, foreground));
         }

@@ -8,7 +8,7 @@ use libcontainer::oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{cgroup, normalise, weight};
+use crate::engine::{cgroup, normalise, rdt, weight};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup as Cgroups;
 
@@ -36,7 +36,7 @@ pub struct Update {
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     pub cpu_rt_runtime: Option<i64>,
     /// Share of CPU time beside other containers
-    #[arg(long, value_name = "SHARES", alias = "cpu-share")]
+    #[arg(long, value_name = "SHARES", visible_alias = "cpu-share")]
     pub cpu_shares: Option<u64>,
     /// CPUs to use: 0-2,7
     #[arg(long, value_name = "LIST")]
@@ -45,25 +45,55 @@ pub struct Update {
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
     /// Memory limit, in bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_parser = size, value_name = "BYTES", allow_negative_numbers = true)]
     pub memory: Option<i64>,
     /// Soft memory limit, in bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_parser = size, value_name = "BYTES", allow_negative_numbers = true)]
     pub memory_reservation: Option<i64>,
     /// Limit of memory and swap together, in bytes; -1 is none
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_parser = size, value_name = "BYTES", allow_negative_numbers = true)]
     pub memory_swap: Option<i64>,
     /// Accepted for runc's callers; the kernel no longer has this limit
-    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
+    #[arg(long, value_parser = size, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
     pub kernel_memory: Option<i64>,
     /// Accepted for runc's callers; the kernel no longer has this limit
-    #[arg(long, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
+    #[arg(long, value_parser = size, value_name = "BYTES", hide = true, allow_negative_numbers = true)]
     pub kernel_memory_tcp: Option<i64>,
     /// Number of processes; -1 is no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
+    /// Intel's schema of the L3 cache
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Intel's schema of the memory bandwidth
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
     /// The container's name
     pub id: String,
+}
+
+/// A number of bytes, with a unit or none: 50M are 50 times 1024 times 1024, as with runc.
+fn size(text: &str) -> std::result::Result<i64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let unit = unit.trim_end_matches('b').trim_end_matches('i');
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => {
+            return Err(format!(
+                "{text:?} has an unknown unit; k, m, g, t and p are known"
+            ));
+        }
+    };
+    let number: i64 = digits.parse().map_err(|err| format!("{text:?}: {err}"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("{text:?} is too large"))
 }
 
 impl Update {
@@ -71,15 +101,20 @@ impl Update {
     pub fn exec(self, context: &Context) -> Result<()> {
         let (_, state) = context.load(&self.id)?;
         let mut resources = self.asked()?;
-        normalise::normalise_resources(&mut resources);
         if context.host.cgroup == Cgroups::V2 {
             weight::move_to_unified(&mut resources)?;
         }
         // The device rules are applied anew with every change: they must stay what they are.
         let config = bundle::read_config(&state.config_file())?;
+        let schemata = [&self.l3_cache_schema, &self.mem_bw_schema];
+        let schemata: Vec<&str> = schemata.into_iter().flatten().map(String::as_str).collect();
+        if !schemata.is_empty() {
+            rdt::update(&config, &state.id, &schemata)?;
+        }
         if let Some(devices) = config.pointer("/linux/resources/devices") {
             resources["devices"] = devices.clone();
         }
+        normalise::normalise_resources(&mut resources);
         let resources: LinuxResources =
             serde_json::from_value(resources).doing(|| "the limits cannot be used")?;
         let manager = cgroup::manager(&state.cgroup, &state.id)?.ok_or_else(|| {
@@ -137,5 +172,27 @@ impl Update {
         set("pids", "limit", self.pids_limit.map(Value::from));
         set("blockIO", "weight", self.blkio_weight.map(Value::from));
         Ok(resources)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("-1", -1),
+            ("67108864", 67_108_864),
+            ("50M", 50 << 20),
+            ("1gb", 1 << 30),
+            ("2KiB", 2048),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1x", "1.5", "9999999P"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 }

@@ -22,7 +22,17 @@ pub struct Reason {
 }
 
 /// All features that no public item of libcontainer reaches.
-pub const REASONS: [Reason; 8] = [
+pub const REASONS: [Reason; 9] = [
+    Reason {
+        name: "a device outside of /dev",
+        why: "libcontainer refuses its path",
+        needed: |config, _, _| {
+            list(config, "/linux/devices").iter().any(|device| {
+                let path = device.get("path").and_then(Value::as_str);
+                path.is_some_and(|path| !Path::new(path).starts_with("/dev"))
+            })
+        },
+    },
     Reason {
         name: "a bound /dev",
         why: "libcontainer makes its devices and links in whatever is mounted at /dev, which are the host's then",
@@ -76,6 +86,9 @@ pub const REASONS: [Reason; 8] = [
         needed: |_, host, systemd| systemd && host.rootless() && host.cgroup == Cgroup::V2,
     },
 ];
+
+/// Why a container is handed over that is restored.
+pub const RESTORE: &str = "restore from a checkpoint";
 
 /// Why a container cannot be run by libcontainer; with none, it can (pure).
 pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {
@@ -135,8 +148,17 @@ pub fn installed(config: &Config) -> Vec<PathBuf> {
 /// The first of the configured runtimes that is installed and runs on this host.
 pub fn find(config: &Config, host: &Host, reasons: &[String]) -> Result<PathBuf> {
     let installed = installed(config);
-    if let Some(program) = installed.iter().find(|program| runs_on(program, host)) {
+    let restores = reasons.iter().any(|reason| reason == RESTORE);
+    let can = |program: &&PathBuf| runs_on(program, host) && (!restores || has_criu(program));
+    if let Some(program) = installed.iter().find(can) {
         return Ok(program.clone());
+    }
+    if restores && !installed.is_empty() {
+        return Err(Error::new(format!(
+            "cvmfs-run needs a fallback runtime for {RESTORE}, and none of {} was built with criu",
+            config.fallback.join(", ")
+        ))
+        .hint("install runc, and criu"));
     }
     if let Some(program) = installed.first() {
         return Err(Error::new(format!(
@@ -159,6 +181,21 @@ pub fn find(config: &Config, host: &Host, reasons: &[String]) -> Result<PathBuf>
 /// crun refuses a hybrid hierarchy that has controllers on both sides.
 fn runs_on(program: &Path, host: &Host) -> bool {
     !(host.mixed_controllers && program.file_name().is_some_and(|name| name == "crun"))
+}
+
+/// Whether a runtime can restore: crun says so among its features, runc always can.
+fn has_criu(program: &Path) -> bool {
+    let is_crun = program.file_name().is_some_and(|name| name == "crun");
+    !is_crun
+        || Command::new(program)
+            .arg("--version")
+            .output()
+            .is_ok_and(|said| says_criu(&String::from_utf8_lossy(&said.stdout)))
+}
+
+/// Whether crun's `--version` names criu.
+fn says_criu(version: &str) -> bool {
+    version.split_whitespace().any(|word| word == "+CRIU")
 }
 
 /// The arguments by which the fallback runtime is called: its global flags, then the verb's own.
@@ -236,6 +273,11 @@ mod tests {
                 json!([{"destination": "/dev/", "options": ["rbind"]}]),
                 "a bound /dev",
             ),
+            (
+                "/linux/devices",
+                json!([{"path": "/dev/fuse"}, {"path": "/srv/null"}]),
+                "a device outside of /dev",
+            ),
             ("/linux/resources/rdma", json!({}), "RDMA limits"),
             (
                 "/linux/namespaces",
@@ -286,6 +328,14 @@ mod tests {
             assert_eq!(runs_on(Path::new(program), &mixed), runs);
             assert!(runs_on(Path::new(program), &host()));
         }
+    }
+
+    #[test]
+    fn crun_says_whether_it_can_restore() {
+        assert!(says_criu(
+            "crun version 1.14\n+SYSTEMD +SELINUX +CRIU +YAJL"
+        ));
+        assert!(!says_criu("crun version 1.8.1\n+SYSTEMD +SELINUX +YAJL"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub mod lifeline;
 mod network;
 pub mod nocgroup;
 pub mod normalise;
+pub mod rdt;
+pub mod reach;
 mod seccomp;
 mod stdio;
 mod subcgroup;
