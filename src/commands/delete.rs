@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::rootfs;
 use crate::state::{self, Dir, State, Status};
 
-use super::{Context, FALLBACK};
+use super::Context;
 
 /// Delete a container that has stopped
 #[derive(Clone, Debug, Args)]
@@ -17,6 +17,9 @@ pub struct Delete {
     /// Kill the container first, and do not mind when there is none
     #[arg(short, long)]
     pub force: bool,
+    /// Take the name for a regular expression: all containers that it matches
+    #[arg(short, long)]
+    pub regex: bool,
     /// The container's name
     pub id: String,
 }
@@ -24,14 +27,24 @@ pub struct Delete {
 impl Delete {
     /// Deletes the container.
     pub fn exec(self, context: &Context) -> Result<()> {
-        let (dir, state) = match state::load(&context.root, &self.id) {
+        if self.regex {
+            return context.each_matching(&self.id, |id| self.delete(context, id));
+        }
+        self.delete(context, &self.id)
+    }
+
+    fn delete(&self, context: &Context, id: &str) -> Result<()> {
+        let (dir, state) = match state::load(&context.root, id) {
             Err(err) if self.force && err.errno() == Some(libc::ENOENT) => {
-                return remove_left_over(&context.root.join(&self.id));
+                return remove_left_over(&context.root.join(id));
             }
             result => result?,
         };
         if let Some(fallback) = &state.fallback {
-            delete_there(context, &dir, fallback)?;
+            let mut verb = vec!["delete".to_owned()];
+            verb.extend(self.force.then(|| "--force".to_owned()));
+            verb.push(id.to_owned());
+            context.run_there(&dir, fallback, &verb)?;
             return finish(&dir, &state, Vec::new());
         }
         delete(&dir, &state, self.force)
@@ -91,28 +104,6 @@ fn end(dir: &Dir, state: &State) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
-}
-
-/// Has the fallback runtime delete its part.
-fn delete_there(context: &Context, dir: &Dir, fallback: &state::Fallback) -> Result<()> {
-    let mut fallback = fallback.clone();
-    fallback.flags = context.fallback_flags();
-    let arguments =
-        crate::engine::fallback::arguments(&fallback, &dir.path.join(FALLBACK), &super::verb());
-    let status = std::process::Command::new(&fallback.program)
-        .args(&arguments)
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::new(format!(
-            "{} delete fails ({status})",
-            fallback.program.display()
-        ))),
-        Err(err) => Err(Error::caused(
-            format!("cannot start {}", fallback.program.display()),
-            err,
-        )),
-    }
 }
 
 /// Takes mounts and the state away; everything is tried, and everything is reported.

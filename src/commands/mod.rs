@@ -24,9 +24,9 @@ use std::path::PathBuf;
 use crate::cli::Global;
 use crate::config::Config;
 use crate::engine::fallback;
-use crate::error::Result;
+use crate::error::{Context as _, Error, Result};
 use crate::host::Host;
-use crate::state::{Dir, State};
+use crate::state::{Dir, Fallback, State};
 
 /// What every command needs.
 pub struct Context {
@@ -75,6 +75,39 @@ impl Context {
         flags
     }
 
+    /// Has a container's fallback runtime do something, and waits for it.
+    fn run_there(&self, dir: &Dir, fallback: &Fallback, verb: &[String]) -> Result<()> {
+        let fallback = Fallback {
+            flags: self.fallback_flags(),
+            ..fallback.clone()
+        };
+        let arguments = fallback::arguments(&fallback, &dir.path.join(FALLBACK), verb);
+        let said = || format!("{} {}", fallback.program.display(), verb.join(" "));
+        let status = std::process::Command::new(&fallback.program)
+            .args(&arguments)
+            .status()
+            .doing(said)?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(Error::new(format!("{} fails ({status})", said()))),
+        }
+    }
+
+    /// Does something with each container whose name a regular expression matches somewhere; all
+    /// are tried, and all that failed are told.
+    fn each_matching(&self, pattern: &str, act: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let names = matching(&crate::state::list(&self.root)?, pattern)?;
+        let failed: Vec<String> = names
+            .iter()
+            .filter_map(|id| act(id).err())
+            .map(|err| err.to_string())
+            .collect();
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(failed.join("; "))),
+        }
+    }
+
     /// Loads a container that is ours; one that the fallback runtime has is handed on at once, and
     /// this returns only what went wrong with that.
     pub fn load(&self, id: &str) -> Result<(Dir, State)> {
@@ -90,6 +123,14 @@ impl Context {
             }
         }
     }
+}
+
+/// The names in which a regular expression matches somewhere (pure).
+fn matching(names: &[String], pattern: &str) -> Result<Vec<String>> {
+    let regex =
+        regex::Regex::new(pattern).doing(|| format!("{pattern:?} is not a regular expression"))?;
+    let matching = names.iter().filter(|name| regex.is_match(name));
+    Ok(matching.cloned().collect())
 }
 
 /// Where the fallback runtime keeps its state, in the container's own directory.
@@ -115,4 +156,18 @@ fn verb() -> Vec<String> {
         .skip(1)
         .skip_while(|argument| !names.contains(argument))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_regular_expression_names_the_containers_in_which_it_matches() {
+        let names = ["job-1", "job-2", "web"].map(str::to_owned);
+        assert_eq!(matching(&names, "^job-[0-9]$").unwrap(), ["job-1", "job-2"]);
+        assert_eq!(matching(&names, "e").unwrap(), ["web"]);
+        assert!(matching(&names, "x").unwrap().is_empty());
+        assert!(matching(&names, "(").is_err());
+    }
 }
