@@ -62,14 +62,17 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_needs_command" -f -a "configure" -d '
 complete -c cvmfs-run -n "__fish_cvmfs_run_needs_command" -f -a "check" -d 'Say what works on this host for the calling user, with a remedy for what does not'
 complete -c cvmfs-run -n "__fish_cvmfs_run_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -s b -l bundle -d 'The bundle\'s directory' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -s f -l config -d 'The name of the configuration in the bundle' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l console-socket -d 'The socket to which the master of the container\'s terminal is sent' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l pidfd-socket -d 'The socket to which a descriptor of the container\'s process is sent' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l pid-file -d 'The file that the number of the container\'s process is written to' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l preserve-fds -d 'Hand that many further descriptors, from 3 on, to the container' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l no-pivot -d 'Move the root instead of pivoting, for a root on a ramdisk'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -l no-subreaper -d 'Accepted for crun\'s callers; nothing of a created container is left to this process'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand create" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand delete" -s f -l force -d 'Kill the container first, and do not mind when there is none'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand delete" -s r -l regex -d 'Take the name for a regular expression: all containers that it matches'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand delete" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand events" -l interval -d 'The time between two lines: 5s, 500ms' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand events" -l stats -d 'Print once, and end'
@@ -103,6 +106,7 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand hook; and __fish_see
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand hook; and __fish_seen_subcommand_from help" -f -a "poststop" -d 'Take away what was mounted for the container whose state is on standard input'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand hook; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand kill" -s a -l all -d 'Send it to all of its processes'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand kill" -s r -l regex -d 'Take the name for a regular expression: all containers that it matches'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand kill" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand list" -s f -l format -d 'As a table or as JSON' -r -f -a "table\t'A line each'
 json\t'A list of states'"
@@ -114,6 +118,7 @@ json\t'A list of numbers'"
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand ps" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -s b -l bundle -d 'The bundle\'s directory' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -s f -l config -d 'The name of the configuration in the bundle' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l console-socket -d 'The socket to which the master of the container\'s terminal is sent' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l pidfd-socket -d 'The socket to which a descriptor of the container\'s process is sent' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l pid-file -d 'The file that the number of the container\'s process is written to' -r -F
@@ -125,6 +130,7 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-pivot -d 
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand run" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand spec" -s b -l bundle -d 'The bundle\'s directory' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand spec" -s f -l file -d 'The name of the file' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand spec" -l rootless -d 'For a container of an ordinary user'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand spec" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand start" -s h -l help -d 'Print help'
@@ -135,7 +141,7 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-perio
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-quota -d 'CPU time allowed in a period, in microseconds' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-rt-period -d 'CPU period of real-time scheduling, in microseconds' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-rt-runtime -d 'CPU time of real-time scheduling in a period, in microseconds' -r
-complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-shares -d 'Share of CPU time beside other containers' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpu-shares -l cpu-share -d 'Share of CPU time beside other containers' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpuset-cpus -d 'CPUs to use: 0-2,7' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l cpuset-mems -d 'Memory nodes to use' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l memory -d 'Memory limit, in bytes' -r
@@ -144,11 +150,43 @@ complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l memory-sw
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l kernel-memory -d 'Accepted for runc\'s callers; the kernel no longer has this limit' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l kernel-memory-tcp -d 'Accepted for runc\'s callers; the kernel no longer has this limit' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l pids-limit -d 'Number of processes; -1 is no limit' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l l3-cache-schema -d 'Intel\'s schema of the L3 cache' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -l mem-bw-schema -d 'Intel\'s schema of the memory bandwidth' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand update" -s h -l help -d 'Print help'
-complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l image-path -d 'Where criu\'s image lies' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l image-path -d 'Where criu\'s images lie' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l work-path -d 'Where criu keeps its log' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l manage-cgroups-mode -d 'How cgroups are written and brought back: soft, full, strict or ignore' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l empty-ns -d 'A kind of namespace whose properties are left out' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l parent-path -d 'The images of an earlier --pre-dump' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l status-fd -d 'Where criu says, by a NUL byte, that lazy pages are ready' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l page-server -d 'The page server' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l tcp-established -d 'Allow open TCP connections'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow Unix sockets whose other end is outside'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l shell-job -d 'Allow a terminal\'s job'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l lazy-pages -d 'Bring memory back when it is used'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l file-locks -d 'Handle locks of files'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l auto-dedup -d 'Write no page twice'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l leave-running -d 'Let the container run on'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -l pre-dump -d 'Write the memory alone, and let the container run on'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand checkpoint" -s h -l help -d 'Print help'
-complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l image-path -d 'Where criu\'s image lies' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l image-path -d 'Where criu\'s images lie' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l work-path -d 'Where criu keeps its log' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l manage-cgroups-mode -d 'How cgroups are written and brought back: soft, full, strict or ignore' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l empty-ns -d 'A kind of namespace whose properties are left out' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -s b -l bundle -d 'The bundle\'s directory' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l console-socket -d 'The socket to which the master of the container\'s terminal is sent' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l pid-file -d 'The file that the number of the container\'s process is written to' -r -F
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l lsm-profile -d 'The profile of a security module: TYPE:NAME' -r
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l lsm-mount-context -d 'The mount label, for SELinux' -r
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l tcp-established -d 'Allow open TCP connections'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l ext-unix-sk -d 'Allow Unix sockets whose other end is outside'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l shell-job -d 'Allow a terminal\'s job'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l lazy-pages -d 'Bring memory back when it is used'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l file-locks -d 'Handle locks of files'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l auto-dedup -d 'Write no page twice'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -s d -l detach -d 'Do not wait for the container to end'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l no-subreaper -d 'Leave orphans of the container to the system'
+complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -l no-pivot -d 'Move the root instead of pivoting'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand configure" -l program -d 'The path of cvmfs-run on the host [default: that of this program]' -r -F
 complete -c cvmfs-run -n "__fish_cvmfs_run_using_subcommand configure" -l destdir -d 'Write below this directory, for the image of a host that is being made' -r -F
