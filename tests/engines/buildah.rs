@@ -32,7 +32,7 @@ const CASES: [Case; 9] = [
     ),
     (
         "standard input and terminal",
-        "from busybox:1.35; echo from outside | inside $c cat; script -qec \"buildah run --runtime $program -t $c sh -c 'tty; echo on a terminal'\" /dev/null </dev/null | od -c",
+        "from busybox:1.35; echo from outside | inside $c cat; script -qec \"buildah run --runtime $program -t $c sh -c 'tty; echo on a terminal'\" /dev/null </dev/null | tr -d '^@' | od -c",
     ),
     (
         "what was run is there in the next run",

@@ -26,7 +26,7 @@ pub const ENGINE: Engine = Engine {
         grep -o ' /run/engines/containerd/[^ ]*/rootfs ' /proc/self/mountinfo || true",
 };
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 13] = [
     ("run", "front $i/busybox:1.35 $c cat /etc/release; front $i/python:3.11 $c"),
     ("by a full runtime name", "ctr run --rm --runtime io.containerd.runc.v2 $(flags $c) $i/busybox:1.35 $c cat /etc/release"),
     ("exit codes", "for code in 0 3 255; do front $i/busybox:1.35 $c sh -c \"exit $code\" || echo $?; done; front $i/busybox:1.35 $c sh -c 'kill -9 $$' || echo $?"),
@@ -49,7 +49,6 @@ const CASES: [Case; 14] = [
         in_it $c-2 sh -c 'echo $A; pwd; cat /work/README; tr \"\\0\" \" \" </proc/1/cmdline'; in_it $c-2 sed s/case.*// /proc/self/cgroup
         ctr task kill -s KILL $c-2; until_it eval 'ctr task ls | grep $c-2 | grep STOPPED'; ctr task rm $c-2 2>&1 | plain || echo $?
         in_it $c cat /etc/release"),
-    ("terminal", "script -qec \"ctr run --rm -t $(flags $c) $i/busybox:1.35 $c sh -c 'tty; echo on a terminal'\" /dev/null </dev/null | od -c"),
 ];
 
 /// containerd understands what `configure containerd` writes, and names both runtimes then.
