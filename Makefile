@@ -2,7 +2,8 @@
 
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
-	libseccomp-dev pkg-config gcc groff-base debootstrap slurm-wlm munge
+	libseccomp-dev pkg-config gcc groff-base debootstrap slurm-wlm munge docker.io \
+	containerd
 
 # Where `make install` puts things; DESTDIR goes before all of them.
 PREFIX = /usr/local
