@@ -179,6 +179,9 @@ impl Options {
         if engine::reach::needed(&bundle.config, &bundle.dir, maps.as_ref()) {
             reasons.push(engine::reach::REASON.to_owned());
         }
+        if self.no_pivot {
+            reasons.push(fallback::MOVED_ROOT.to_owned());
+        }
         if self.restores {
             reasons.push(fallback::RESTORE.to_owned());
         }

@@ -81,7 +81,7 @@ fn annotations(config: &Config) -> serde_json::Map<String, Value> {
         shown(&fallback::installed(config)),
     );
     add("run.cvmfs.engines.found".into(), shown(&engines()));
-    for (number, reason) in fallback::REASONS.iter().enumerate() {
+    for (number, reason) in fallback::all().enumerate() {
         add(
             format!("run.cvmfs.fallback.reason.{}", number + 1),
             format!("{}: {}", reason.name, reason.why),

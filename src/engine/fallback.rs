@@ -21,7 +21,7 @@ pub struct Reason {
     needed: fn(&Value, &Host, bool) -> bool,
 }
 
-/// All features that no public item of libcontainer reaches.
+/// The features that config.json and the host tell and no public item of libcontainer reaches.
 pub const REASONS: [Reason; 9] = [
     Reason {
         name: "a device outside of /dev",
@@ -89,6 +89,32 @@ pub const REASONS: [Reason; 9] = [
 
 /// Why a container is handed over that is restored.
 pub const RESTORE: &str = "restore from a checkpoint";
+/// Why one is handed over whose root is moved.
+pub const MOVED_ROOT: &str = "a root that is moved (--no-pivot)";
+
+/// Features that are seen from the command line or the file system.
+const SEEN_ELSEWHERE: [Reason; 3] = [
+    Reason {
+        name: super::reach::REASON,
+        why: "libcontainer opens the sources of mounts as the container's root, whom the directories on the way may keep out",
+        needed: |_, _, _| false,
+    },
+    Reason {
+        name: RESTORE,
+        why: "libcontainer writes checkpoints and reads none",
+        needed: |_, _, _| false,
+    },
+    Reason {
+        name: MOVED_ROOT,
+        why: "libcontainer leaves the host's /proc and /sys mounted behind the new root, by which a container could mount its own without what is masked",
+        needed: |_, _, _| false,
+    },
+];
+
+/// All reasons.
+pub fn all() -> impl Iterator<Item = &'static Reason> {
+    REASONS.iter().chain(&SEEN_ELSEWHERE)
+}
 
 /// Why a container cannot be run by libcontainer; with none, it can (pure).
 pub fn reasons(config: &Value, host: &Host, systemd: bool) -> Vec<String> {

@@ -80,7 +80,6 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     }
     keep_modes(&mut spec, &state.rootfs)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
-    make_device_dirs(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
         create.normal.extras.rootfs.clone_from(&state.rootfs);
         add_hook(&mut spec, &create.normal.extras)?;
@@ -196,24 +195,6 @@ fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)
-}
-
-/// Makes the directories of devices outside /dev, which libcontainer would make writable by all.
-fn make_device_dirs(spec: &Spec, rootfs: &Path) -> Result<()> {
-    let devices = spec.linux().as_ref().and_then(|l| l.devices().as_ref());
-    for device in devices.into_iter().flatten() {
-        let Some(dir) = device.path().parent() else {
-            continue;
-        };
-        if dir.starts_with("/dev") || below_a_mount(spec, device.path()) {
-            continue;
-        }
-        let doing = || format!("cannot make {}", dir.display());
-        let root = pathrs::Root::open(rootfs).doing(doing)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        root.mkdir_all(dir, &mode).map(drop).doing(doing)?;
-    }
-    Ok(())
 }
 
 /// A tmpfs that asks for no mode has that of the directory which it covers, as with runc.

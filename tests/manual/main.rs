@@ -55,7 +55,7 @@ fn the_pages_of_the_commands_are_up_to_date() {
             ("@VERSION@", page::escape(env!("CARGO_PKG_VERSION"))),
             ("@OPTIONS@", page::options(&command)),
             ("@COMMANDS@", page::commands(&command)),
-            ("@FALLBACK@", page::reasons(&fallback::REASONS)),
+            ("@FALLBACK@", page::reasons(fallback::all())),
         ];
         let mut text = read(&format!("{path}.in"));
         for (name, part) in parts {

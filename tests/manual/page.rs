@@ -207,9 +207,8 @@ fn heading(text: &str) -> String {
 }
 
 /// The features for which there is a fallback runtime.
-pub fn reasons(reasons: &[Reason]) -> String {
+pub fn reasons<'a>(reasons: impl Iterator<Item = &'a Reason>) -> String {
     reasons
-        .iter()
         .map(|reason| {
             format!(
                 ".TP\n{}\n{}.\n",
