@@ -195,6 +195,20 @@ fn a_seccomp_profile_is_obeyed() {
 }
 
 #[test]
+fn a_call_is_refused_by_the_flags_it_has() {
+    // As Docker's profile does it: the flags of clone(2) are masked, and compared.
+    let steps = same(
+        "python:3.11",
+        r#"
+        $ printf '%s\n' 'import ctypes, errno, os' 'libc = ctypes.CDLL(None, use_errno=True)' 'for flags in (0, 0x30000000):' '    pid = libc.syscall(56, flags | 17, 0, 0, 0, 0)' '    if pid == 0: os._exit(0)' '    print(hex(flags), errno.errorcode[ctypes.get_errno()] if pid < 0 else os.waitpid(pid, 0)[1], flush=True)' >@dir/clone.py; chmod 755 @dir
+        $ echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["clone"],"action":"SCMP_ACT_ERRNO","errnoRet":95,"args":[{"index":0,"value":536870912,"valueTwo":536870912,"op":"SCMP_CMP_MASKED_EQ"}]}]}' >@dir/profile.json
+        run --rm --entrypoint= --security-opt seccomp=@dir/profile.json -v @dir:/mnt:ro @image python3 /mnt/clone.py
+        "#,
+    );
+    assert_eq!(steps[2].said.out, "0x0 0\n0x30000000 ENOTSUP\n");
+}
+
+#[test]
 fn the_environment_is_in_the_order_that_podman_gave() {
     // podman writes it in an order of its own each time.
     same(
