@@ -217,7 +217,26 @@ pub fn same_but(image: &str, script: &str, except: impl Fn(&str) -> String) -> V
         }
     }
     assert!(differences.is_empty(), "{differences}");
+    count(&thin);
     thin
+}
+
+/// Adds to the list of command lines that said the same, which tests/lab counts at its end.
+fn count(steps: &[Step]) {
+    use std::io::Write;
+    let list = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(lab().join("compared"));
+    let podman = steps
+        .iter()
+        .filter(|step| !step.line.starts_with("$ ") || step.line.contains("$podman"));
+    let lines: String = podman
+        .map(|step| step.line.replace('\n', " ") + "\n")
+        .collect();
+    // One write each, so that tests which run together do not mix.
+    list.and_then(|mut list| list.write_all(lines.as_bytes()))
+        .expect("the laboratory is ours");
 }
 
 /// As [`same`], for one `podman run --rm` of a line of shell.
