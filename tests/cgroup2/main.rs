@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         failed += usize::from(!fine);
         println!("{name} ... {}", if fine { "ok" } else { "FAILED" });
     }
-    println!("{ran} cases, {failed} failed");
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {} passed; {failed} failed", ran - failed);
     match (ran, failed) {
         (0, _) => ExitCode::FAILURE,
         (_, 0) => ExitCode::SUCCESS,

@@ -120,8 +120,10 @@ fn main() -> ExitCode {
         failed += 1;
         println!("LEFT BEHIND:\n{left}");
     }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
-        "{ran} cases, {failed} failed, {} s",
+        "test result: {word}. {} passed; {failed} failed; finished in {} s",
+        ran - failed.min(ran),
         start.elapsed().as_secs()
     );
     match (ran, failed) {
