@@ -8,15 +8,24 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+/// The copy; 0 when there is none.
+static COPY: AtomicI32 = AtomicI32::new(0);
 
 /// Begins the wait, beside this process. Where it cannot be begun nothing is lost but time.
 pub fn begin() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    if let Ok(None) = crate::sys::fork() {
+    let copy = crate::sys::fork();
+    if let Ok(Some(pid)) = copy {
+        COPY.store(pid.as_raw(), Ordering::Relaxed);
+    }
+    if let Ok(None) = copy {
         for cgroup in own() {
             // Opened, never made: on other hosts there may be no cgroup of that path.
             let file = File::options()
@@ -31,10 +40,14 @@ pub fn begin() {
 }
 
 /// Takes leave of the copy, when this process is about to end: it is long done.
+///
+/// Of the copy alone: a container's process may have ended as well, and belongs to whoever called
+/// (containerd's shim waits for its end, and would for ever).
 pub fn end() {
-    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-        waitpid(None, Some(WaitPidFlag::WNOHANG))
-    {}
+    let copy = COPY.swap(0, Ordering::Relaxed);
+    if copy != 0 {
+        let _ = waitpid(Pid::from_raw(copy), Some(WaitPidFlag::WNOHANG));
+    }
 }
 
 /// Where this process's cgroup may be found: with one hierarchy, and beside those of version 1.
