@@ -8,24 +8,15 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
-
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
-
-/// The copy; 0 when there is none.
-static COPY: AtomicI32 = AtomicI32::new(0);
 
 /// Begins the wait, beside this process. Where it cannot be begun nothing is lost but time.
 pub fn begin() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let copy = crate::sys::fork();
-    if let Ok(Some(pid)) = copy {
-        COPY.store(pid.as_raw(), Ordering::Relaxed);
-    }
-    if let Ok(None) = copy {
+    // The copy is left to whoever adopts it: this process must wait for no child but its own
+    // container's, since the end of an executed program belongs to the caller.
+    if let Ok(None) = crate::sys::fork() {
         for cgroup in own() {
             // Opened, never made: on other hosts there may be no cgroup of that path.
             let file = File::options()
@@ -36,17 +27,6 @@ pub fn begin() {
             }
         }
         std::process::exit(0);
-    }
-}
-
-/// Takes leave of the copy, when this process is about to end: it is long done.
-///
-/// Of the copy alone: a container's process may have ended as well, and belongs to whoever called
-/// (containerd's shim waits for its end, and would for ever).
-pub fn end() {
-    let copy = COPY.swap(0, Ordering::Relaxed);
-    if copy != 0 {
-        let _ = waitpid(Pid::from_raw(copy), Some(WaitPidFlag::WNOHANG));
     }
 }
 

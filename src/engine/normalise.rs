@@ -203,8 +203,8 @@ fn capabilities(sets: &mut Map<String, Value>) {
     ambient.retain(|name| {
         let can = permitted.contains(name) && inheritable.contains(name);
         if !can {
-            // runc warns, and goes on.
-            tracing::warn!(
+            // Engines ask for such often; newer runcs warn, and all go on.
+            tracing::debug!(
                 "can't raise ambient capability {}: operation not permitted",
                 name.as_str().unwrap_or_default()
             );

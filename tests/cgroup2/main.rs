@@ -45,7 +45,10 @@ fn main() -> ExitCode {
         println!("{name} ... {}", if fine { "ok" } else { "FAILED" });
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {} passed; {failed} failed", ran - failed);
+    println!(
+        "test result: {word}. {} passed; {failed} failed",
+        ran - failed
+    );
     match (ran, failed) {
         (0, _) => ExitCode::FAILURE,
         (_, 0) => ExitCode::SUCCESS,
