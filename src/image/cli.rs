@@ -1,9 +1,11 @@
 //! The command line of `cvmfs-image`.
 
+use std::io::Write;
+
 use clap::{Parser, Subcommand};
 
-use super::{Report, thin, unpack};
-use crate::error::Result;
+use super::{Report, inspect, ls, pull, say, thin, unpack};
+use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
 #[derive(Debug, Parser)]
@@ -26,16 +28,24 @@ pub struct Cli {
     reason = "the variants' arguments are documented, and clap prints those"
 )]
 pub enum Command {
+    Pull(pull::Pull),
+    Ls(ls::Ls),
+    Inspect(inspect::Inspect),
     Thin(thin::Thin),
     Unpack(unpack::Unpack),
 }
 
 impl Command {
-    /// Does it.
-    pub fn exec(&self) -> Result<Report> {
-        match self {
-            Self::Thin(thin) => thin.exec(),
-            Self::Unpack(unpack) => unpack.exec(),
-        }
+    /// Does it, and writes what it has to say to `out`; returns what the user should know besides.
+    pub fn exec(&self, out: &mut dyn Write) -> Result<Vec<String>> {
+        let Report { done, notes } = match self {
+            Self::Ls(ls) => return ls.exec(out),
+            Self::Inspect(inspect) => return inspect.exec(out),
+            Self::Pull(pull) => pull.exec()?,
+            Self::Thin(thin) => thin.exec()?,
+            Self::Unpack(unpack) => unpack.exec()?,
+        };
+        say(out, &one_line(&done))?;
+        Ok(notes)
     }
 }

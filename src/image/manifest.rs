@@ -18,6 +18,17 @@ pub struct Manifest {
     pub config: Digest,
     /// The compressed blobs' digests, bottom first.
     pub layers: Vec<Digest>,
+    /// The compressed blobs' sizes in bytes, where they are told.
+    pub sizes: Vec<Option<u64>>,
+}
+
+impl Manifest {
+    /// The bytes of all blobs, if each is told.
+    pub fn size(&self) -> Option<u64> {
+        self.sizes
+            .iter()
+            .try_fold(0_u64, |sum, size| sum.checked_add((*size)?))
+    }
 }
 
 /// Reads a manifest strictly: what it names becomes paths.
@@ -33,6 +44,9 @@ pub fn parse(text: &str) -> Result<Manifest> {
     #[serde(rename_all = "PascalCase")]
     struct Blob {
         digest: String,
+        // Only shown, so one that is none refuses no image.
+        #[serde(default)]
+        size: Value,
     }
     let raw: Raw = serde_json::from_str(text)
         .map_err(|err| Error::caused("it is not a manifest as DUCC writes it", err))?;
@@ -50,6 +64,7 @@ pub fn parse(text: &str) -> Result<Manifest> {
     }
     Ok(Manifest {
         config: Digest::parse(&raw.config.digest)?,
+        sizes: raw.layers.iter().map(|l| l.size.as_u64()).collect(),
         layers: raw
             .layers
             .iter()
@@ -105,7 +120,8 @@ mod tests {
             manifest,
             Manifest {
                 config: a.clone(),
-                layers: vec![b, a]
+                layers: vec![b, a],
+                sizes: vec![Some(1), Some(1)],
             }
         );
     }
@@ -123,9 +139,28 @@ mod tests {
             manifest,
             Manifest {
                 config: a,
-                layers: vec![b]
+                layers: vec![b],
+                sizes: vec![Some(3)],
             }
         );
+    }
+
+    #[test]
+    fn a_size_that_is_not_told_or_absurd_is_unknown_and_refuses_nothing() {
+        let a = Digest::of(b"a").to_string();
+        for (size, known) in [
+            ("1", Some(2)),
+            ("-1", None),
+            ("18446744073709551615", None),
+            ("1e99", None),
+            ("null", None),
+            ("\"1\"", None),
+        ] {
+            let text = text(&a, &[&a, &a]).replace("\"Size\":1", &format!("\"Size\":{size}"));
+            assert_eq!(parse(&text).unwrap().size(), known, "{size}");
+        }
+        let untold = text(&a, &[&a]).replace("\"Size\":1,", "");
+        assert_eq!(parse(&untold).unwrap().size(), None);
     }
 
     #[test]

@@ -71,6 +71,16 @@ impl Name {
         })
     }
 
+    /// The beginning of a name as it is filed, with the registry called as names call it.
+    pub fn as_called(path: &str) -> String {
+        let (host, rest) = path.split_once('/').unwrap_or((path, ""));
+        let host = if HUB_HOSTS.contains(&host) { HUB } else { host };
+        match rest.is_empty() {
+            true => host.to_owned(),
+            false => format!("{host}/{rest}"),
+        }
+    }
+
     /// The tag.
     pub fn tag(&self) -> &str {
         &self.tag

@@ -114,6 +114,32 @@ impl Repository {
         Ok(None)
     }
 
+    /// Whether the repository has a manifest of the image; it is not read.
+    pub fn has(&self, name: &Name) -> Result<bool> {
+        for path in name.metadata_paths() {
+            let path = format!(".metadata/{path}/manifest.json");
+            match self.dir.look(&path) {
+                Err(err) if is_absent(&err) => {}
+                looked => {
+                    return looked
+                        .doing(|| format!("cannot look for {}", self.dir.shown(&path).display()))
+                        .map(|_| true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The directory `below` of the images' metadata.
+    pub fn metadata(&self, below: &str) -> io::Result<Dir> {
+        self.dir.dir(metadata_path(below))
+    }
+
+    /// How to call that directory in messages.
+    pub fn metadata_shown(&self, below: &str) -> PathBuf {
+        self.dir.shown(metadata_path(below))
+    }
+
     /// The configuration of an image, byte for byte, if podman's store in the repository has it.
     pub fn config(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let path = config_path(digest);
@@ -137,6 +163,17 @@ impl Repository {
             .dir
             .dir(format!(".flat/{}", config.spread()))?
             .into_tree())
+    }
+
+    /// Whether the repository has the image as one directory.
+    pub fn has_flat(&self, config: &Digest) -> Result<bool> {
+        let path = format!(".flat/{}", config.spread());
+        match self.dir.look(&path) {
+            Err(err) if is_absent(&err) => Ok(false),
+            looked => looked
+                .doing(|| format!("cannot look for {}", self.dir.shown(&path).display()))
+                .map(|_| true),
+        }
     }
 
     /// How a thin image names a layer of this repository.
@@ -210,6 +247,13 @@ pub fn places(repositories: &[Repository]) -> String {
         .map(|r| r.shown().display().to_string())
         .collect();
     places.join(", ")
+}
+
+fn metadata_path(below: &str) -> String {
+    match below.is_empty() {
+        true => ".metadata".to_owned(),
+        false => format!(".metadata/{below}"),
+    }
 }
 
 /// Where a layer lies in a repository.

@@ -1,17 +1,17 @@
 //! `cvmfs-image thin`: from an image in a repository to a thin image that names its layers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::Report;
 use super::config::Config;
 use super::digest::Digest;
+use super::find::{self, Places, find};
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
-use super::manifest::Manifest;
 use super::name::{Name, is_ref_name};
-use super::repository::{Repository, places, verify_config};
+use super::repository::{Repository, verify_config};
 use super::source::Source;
 use crate::error::{Context, Error, Result};
 
@@ -28,10 +28,10 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 EXAMPLES
-  A thin image of an image on unpacked.cern.ch, pulled into podman and run:
+  A thin image of an image on unpacked.cern.ch, in a layout, and from there in a registry. For an
+  image in podman, `cvmfs-image pull` is all that is needed:
     cvmfs-image thin docker.io/library/fedora:latest --repository unpacked.cern.ch --output fedora
-    podman tag $(podman pull -q oci:fedora:latest) fedora-thin
-    podman --runtime cvmfs-run run --rm fedora-thin cat /etc/os-release
+    skopeo copy oci:fedora:latest docker://registry.example.org/thin/fedora:latest
 
   Several in one layout; docker.io may be left out, and registry.hub.docker.com is the same place:
     cvmfs-image thin science/python:3.11 --output layout
@@ -56,14 +56,8 @@ pub struct Thin {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 
-    /// The repository that has the image: a name below --cvmfs-root, or a path; may be repeated,
-    /// and is then searched in that order [default: all that are mounted]
-    #[arg(short, long = "repository", value_name = "NAME|PATH")]
-    repositories: Vec<String>,
-
-    /// Where repositories are mounted
-    #[arg(long, value_name = "DIR", default_value = "/cvmfs")]
-    cvmfs_root: PathBuf,
+    #[command(flatten)]
+    places: Places,
 
     /// What the layout calls the image, and newer podmans then call it, too [default: the image's
     /// own tag]
@@ -86,91 +80,81 @@ impl Thin {
             ))
             .hint("write a tag, or a name such as localhost/thin/busybox:1.35"));
         }
-        let repositories = match self.repositories.is_empty() {
-            true => Repository::discover(&self.cvmfs_root)?,
-            false => self
-                .repositories
-                .iter()
-                .map(|text| Repository::open(&self.cvmfs_root, text))
-                .collect::<Result<_>>()?,
-        };
-        let mut layout = Layout::begin(&self.output)?;
-        let (home, manifest) = find(&repositories, &name)?;
-        let bytes = self.config_of(&repositories, &manifest, &name)?;
-        let config = Config::parse(&bytes, manifest.layers.len())
-            .doing(|| format!("cannot use the configuration {}", manifest.config))?;
-        let source = Source::open(&repositories, home, &name, manifest)?;
-
-        let made = source.make(&config, &mut layout)?;
-        let thin = config.thin(&made.layer.diff_id, &name.to_string());
-        let config_digest = layout.blob(thin.as_bytes())?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": blob(CONFIG_TYPE, &config_digest, thin.len() as u64),
-            "layers": [blob(LAYER_TYPE, &made.layer.digest, made.layer.size)],
-            "annotations": source.annotations(),
-        })
-        .to_string();
-        let digest = layout.blob(manifest.as_bytes())?;
-        let mut entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
-        entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
-        layout.finish(entry)?;
-
+        let repositories = self.places.open()?;
+        let layout = Layout::begin(&self.output)?;
+        let thin = make(&name, tag, &repositories, self.config.as_deref(), layout)?;
         Ok(Report {
             done: format!(
                 "{name}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
-                count(source.layer_names().len(), "layer", "layers"),
-                count(made.entries, "entry", "entries"),
-                made.layer.size,
+                count(thin.layers, "layer", "layers"),
+                count(thin.entries, "entry", "entries"),
+                thin.size,
                 self.output.display()
             ),
-            notes: made.notes,
+            notes: thin.notes,
         })
-    }
-
-    fn config_of(
-        &self,
-        repositories: &[Repository],
-        manifest: &Manifest,
-        name: &Name,
-    ) -> Result<Vec<u8>> {
-        let digest = &manifest.config;
-        if let Some(path) = &self.config {
-            let doing = || format!("cannot use the configuration {}", path.display());
-            let bytes = fs::read(path).doing(doing)?;
-            verify_config(&bytes, digest).doing(doing)?;
-            return Ok(bytes);
-        }
-        for repository in repositories {
-            if let Some(bytes) = repository.config(digest)? {
-                return Ok(bytes);
-            }
-        }
-        Err(Error::new(format!(
-            "the configuration {digest} of {name} is not in podmanStore of {}",
-            places(repositories)
-        ))
-        .hint(format!(
-            "fetch it with `skopeo inspect --config --raw docker://{name} >FILE` and add --config \
-             FILE"
-        )))
     }
 }
 
-/// The repository that has the image, and its manifest.
-fn find<'a>(repositories: &'a [Repository], name: &Name) -> Result<(&'a Repository, Manifest)> {
-    for repository in repositories {
-        if let Some(manifest) = repository.manifest(name)? {
-            return Ok((repository, manifest));
+/// A thin image that was made.
+pub struct Made {
+    /// The digest of its configuration, which is its ID.
+    pub id: Digest,
+    /// How many layers it names.
+    layers: usize,
+    /// How many entries its skeleton has.
+    entries: usize,
+    /// The bytes of its own layer.
+    size: u64,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
+}
+
+/// Makes the thin image of `name` in `layout`, which calls it `tag`. `config` is a file that has the
+/// image's configuration.
+pub fn make(
+    name: &Name,
+    tag: &str,
+    repositories: &[Repository],
+    config: Option<&Path>,
+    mut layout: Layout,
+) -> Result<Made> {
+    let (home, manifest) = find(repositories, name)?;
+    let bytes = match config {
+        Some(path) => {
+            let doing = || format!("cannot use the configuration {}", path.display());
+            let bytes = fs::read(path).doing(doing)?;
+            verify_config(&bytes, &manifest.config).doing(doing)?;
+            bytes
         }
-    }
-    let mut similar: Vec<String> = repositories.iter().flat_map(|r| r.similar(name)).collect();
-    similar.dedup();
-    let err = Error::new(format!("{name} is not in {}", places(repositories)));
-    Err(match similar.is_empty() {
-        true => err.hint("see what is there: ls REPOSITORY/.metadata/*/*"),
-        false => err.hint(format!("it has {}", similar.join(", "))),
+        None => find::config(repositories, &manifest.config)?
+            .ok_or_else(|| find::no_config(repositories, &manifest.config, name))?,
+    };
+    let config = Config::parse(&bytes, manifest.layers.len())
+        .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+    let source = Source::open(repositories, home, name, manifest)?;
+
+    let made = source.make(&config, &mut layout)?;
+    let thin = config.thin(&made.layer.diff_id, &name.to_string());
+    let id = layout.blob(thin.as_bytes())?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": blob(CONFIG_TYPE, &id, thin.len() as u64),
+        "layers": [blob(LAYER_TYPE, &made.layer.digest, made.layer.size)],
+        "annotations": source.annotations(),
+    })
+    .to_string();
+    let digest = layout.blob(manifest.as_bytes())?;
+    let mut entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
+    entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
+    layout.finish(entry)?;
+    Ok(Made {
+        id,
+        layers: source.layer_names().len(),
+        entries: made.entries,
+        size: made.layer.size,
+        notes: made.notes,
     })
 }
 
@@ -189,7 +173,6 @@ mod tests {
     use crate::image::manifest::{self, Blob};
     use crate::image::repository::{config_path, layer_path};
     use crate::request::descriptor;
-    use std::path::Path;
 
     const NAME: &str = "registry.hub.docker.com/library/demo:1";
 
@@ -231,8 +214,10 @@ mod tests {
         let thin = Thin {
             name: name.to_owned(),
             output: root.join(output),
-            repositories: Vec::new(),
-            cvmfs_root: root.to_owned(),
+            places: Places {
+                repositories: Vec::new(),
+                cvmfs_root: root.to_owned(),
+            },
             tag: None,
             config: None,
         };
