@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::rootless::{Driver, set_up, shell};
 use common::{CVMFS_RUN, Said, lab, run};
@@ -26,6 +27,12 @@ fn image(temp: &Path, arguments: &[&str]) -> Command {
         .env("TMPDIR", temp)
         .args(arguments);
     command
+}
+
+/// For those who write into root's store, or look at all of it: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static STORE: Mutex<()> = Mutex::new(());
+    STORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pull(temp: &Path, arguments: &[&str]) -> Said {
@@ -93,6 +100,7 @@ fn steps(name: &str) -> Vec<Value> {
 
 #[test]
 fn a_name_becomes_an_image_that_podman_runs_and_describes_as_the_whole_one() {
+    let _alone = alone();
     let temp = tempfile::tempdir().expect("a directory");
     let words = [
         "sh",
@@ -165,6 +173,7 @@ fn an_ordinary_user_pulls_into_a_store_of_his_own_and_runs_it() {
 
 #[test]
 fn where_there_is_no_skopeo_podman_takes_the_image_and_no_other_name_stays() {
+    let _alone = alone();
     let temp = tempfile::tempdir().expect("a directory");
     let bin = tempfile::tempdir().expect("a directory");
     let without = |arguments: &[&str]| {
@@ -209,6 +218,7 @@ fn where_there_is_no_skopeo_podman_takes_the_image_and_no_other_name_stays() {
 
 #[test]
 fn what_cannot_be_pulled_leaves_no_image_and_one_line() {
+    let _alone = alone();
     let temp = tempfile::tempdir().expect("a directory");
     let before = images();
     for (arguments, why) in [

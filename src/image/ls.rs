@@ -233,6 +233,7 @@ fn as_text(name: &Name, place: &str, long: Option<&Long>) -> String {
         Some(long) if long.flat => "flat",
         Some(_) => "-",
     };
+    let name = name.to_string();
     format!("{name:<50} {layers:>3} {size:>9}  {flat:<4}  {place}")
 }
 
@@ -338,6 +339,7 @@ mod tests {
         let temp = repositories();
         let root = temp.path();
         let (lines, _) = ls(root, "quay.io/a/b/c", &["long"]);
+        assert_eq!(lines[0].find('2'), Some(53), "columns: {}", lines[0]);
         let words: Vec<_> = lines[0].split_whitespace().collect();
         assert_eq!(
             words,

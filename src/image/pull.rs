@@ -72,7 +72,10 @@ impl Pull {
                 // Removed with all that is in it, however this ends.
                 let temp = tempfile::Builder::new().prefix("cvmfs-image-").tempdir();
                 let temp = temp.doing(|| "cannot make a temporary directory")?;
-                let dir = temp.path().join("layout");
+                // For a moment podman may call the image so: a name that nobody else's image has.
+                let dir = temp
+                    .path()
+                    .join(format!("cvmfs-image-{}", std::process::id()));
                 let layout = Layout::begin(&dir)?;
                 let made = make(&name, name.tag(), &repositories, config, layout)?;
                 destination.put(&dir, name.tag(), made.id.hex())?;

@@ -78,7 +78,7 @@ impl Destination {
         };
         match (call("skopeo", &["copy", "--quiet", &source, &target]), self) {
             (Call::Done(_), _) => Ok(()),
-            (Call::Absent, Self::Podman(name)) => by_podman(&source, name, id),
+            (Call::Absent, Self::Podman(name)) => by_podman(layout, tag, name, id),
             (Call::Absent, _) => Err(Error::new(format!(
                 "cannot write {shown}: skopeo is not installed"
             ))
@@ -95,8 +95,11 @@ impl Destination {
 }
 
 /// Puts an image into podman's store where there is podman alone.
-fn by_podman(source: &str, name: &str, id: &str) -> Result<()> {
-    let podman = |arguments: &[&str]| match call("podman", arguments) {
+fn by_podman(layout: &Path, tag: &str, name: &str, id: &str) -> Result<()> {
+    // podman calls what it pulls from a layout by the path, which must then be a valid name.
+    let (parent, dir) = (layout.parent(), layout.file_name());
+    let dir = dir.unwrap_or_default().to_string_lossy();
+    let podman = |arguments: &[&str]| match call_in(parent, "podman", arguments) {
         Call::Done(out) => Ok(out),
         Call::Absent => Err(Error::new(
             "cannot write podman's store: neither skopeo nor podman is installed",
@@ -114,11 +117,10 @@ fn by_podman(source: &str, name: &str, id: &str) -> Result<()> {
             .filter(|l| !l.is_empty())
             .collect())
     };
-    // podman calls what it pulls from a layout by the layout's path. That name goes; those that the
-    // image had before stay.
+    // A store that cannot be read has no names either, so it is tried first.
     podman(&["info", "--format", "{{.Store.GraphRoot}}"])?;
     let before = names(id).ok();
-    podman(&["pull", "--quiet", source])?;
+    podman(&["pull", "--quiet", &format!("oci:{dir}:{tag}")])?;
     let tagged = podman(&["tag", id, name]).and_then(|_| {
         for extra in surplus(before.as_deref().unwrap_or_default(), &names(id)?, name) {
             podman(&["untag", id, &extra])?;
@@ -148,7 +150,14 @@ enum Call {
 }
 
 fn call(program: &str, arguments: &[&str]) -> Call {
+    call_in(None, program, arguments)
+}
+
+fn call_in(directory: Option<&Path>, program: &str, arguments: &[&str]) -> Call {
     let mut command = Command::new(program);
+    if let Some(directory) = directory {
+        command.current_dir(directory);
+    }
     match command.args(arguments).stdin(Stdio::null()).output() {
         Err(err) if err.kind() == ErrorKind::NotFound => Call::Absent,
         Err(err) => Call::Failed(format!("cannot start {program}: {err}")),
