@@ -19,6 +19,15 @@ _cvmfs__image() {
             cvmfs__image,help)
                 cmd="cvmfs__image__subcmd__help"
                 ;;
+            cvmfs__image,inspect)
+                cmd="cvmfs__image__subcmd__inspect"
+                ;;
+            cvmfs__image,ls)
+                cmd="cvmfs__image__subcmd__ls"
+                ;;
+            cvmfs__image,pull)
+                cmd="cvmfs__image__subcmd__pull"
+                ;;
             cvmfs__image,thin)
                 cmd="cvmfs__image__subcmd__thin"
                 ;;
@@ -27,6 +36,15 @@ _cvmfs__image() {
                 ;;
             cvmfs__image__subcmd__help,help)
                 cmd="cvmfs__image__subcmd__help__subcmd__help"
+                ;;
+            cvmfs__image__subcmd__help,inspect)
+                cmd="cvmfs__image__subcmd__help__subcmd__inspect"
+                ;;
+            cvmfs__image__subcmd__help,ls)
+                cmd="cvmfs__image__subcmd__help__subcmd__ls"
+                ;;
+            cvmfs__image__subcmd__help,pull)
+                cmd="cvmfs__image__subcmd__help__subcmd__pull"
                 ;;
             cvmfs__image__subcmd__help,thin)
                 cmd="cvmfs__image__subcmd__help__subcmd__thin"
@@ -41,7 +59,7 @@ _cvmfs__image() {
 
     case "${cmd}" in
         cvmfs__image)
-            opts="-h -V --help --version thin unpack help"
+            opts="-h -V --help --version pull ls inspect thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -55,7 +73,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help)
-            opts="thin unpack help"
+            opts="pull ls inspect thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -69,6 +87,48 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__inspect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__pull)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -103,6 +163,92 @@ _cvmfs__image() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__inspect)
+            opts="-r -h --repository --cvmfs-root --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__ls)
+            opts="-r -l -h --repository --cvmfs-root --long --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__pull)
+            opts="-r -h --repository --cvmfs-root --to --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -26,17 +26,37 @@ end
 
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -s h -l help -d 'Print help'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -s V -l version -d 'Print version'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -l cvmfs-root -d 'Where repositories are mounted' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -l to -d 'Where to put it instead, as skopeo would be told: oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG, docker://NAME, containers-storage:NAME or dir:DIR' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -l config -d 'The image\'s configuration, if the repository does not have it; its digest is checked' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand ls" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand ls" -l cvmfs-root -d 'Where repositories are mounted' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand ls" -s l -l long -d 'Tell also the number of layers, their compressed size, whether the whole image lies there as one directory (flat), and the repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand ls" -l json -d 'Write a JSON object a line'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -l cvmfs-root -d 'Where repositories are mounted' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -l json -d 'Write JSON; `config` is the image\'s own, unchanged'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s o -l output -d 'Where the OCI layout is written: a new or empty directory, or a layout to add to' -r -F
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s r -l repository -d 'The repository that has the image: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l cvmfs-root -d 'Where repositories are mounted' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s t -l tag -d 'What the layout calls the image, and newer podmans then call it, too [default: the image\'s own tag]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l config -d 'The image\'s configuration, if the repository does not have it; its digest is checked' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s n -l name -d 'The name that the image gets: [REGISTRY/]REPOSITORY[:TAG]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from thin unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from thin unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from thin unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
