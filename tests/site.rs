@@ -133,7 +133,8 @@ fn a_user_who_lacks_what_rootless_containers_need_is_told_so() {
     assert_eq!(said.code, 1, "{said:?}");
     for line in [
         "fail  /etc/subuid: 4243 has no IDs; as root: usermod --add-subuids",
-        "fail  cache: / cannot be written to; set cache in cvmfs-run.toml",
+        "fail  podman: cannot resolve /nowhere",
+        "ok    cache: /tmp/cvmfs-run-4243/cvmfs-run, which can be made",
         "ok    /cvmfs/unpacked.example.org: answers, and has layers",
     ] {
         assert!(said.out.contains(line), "{line}: {}", said.out);

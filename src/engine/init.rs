@@ -16,7 +16,7 @@ use crate::host::{self, Host};
 use crate::state::{self, State};
 
 use super::hierarchies::Stay;
-use super::normalise::Normal;
+use super::normalise::{Extras, Normal};
 use super::{
     cgroup, devices, executor, explain, groups, hierarchies, inheritable, inside, network,
     nocgroup, stdio, userns,
@@ -78,7 +78,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
         create.normal.extras.links.extend(links);
     }
-    keep_modes(&mut spec, &state.rootfs)?;
+    keep_modes(&mut spec, &state.rootfs, &create.normal.extras)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
         create.normal.extras.rootfs.clone_from(&state.rootfs);
@@ -156,7 +156,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
 }
 
 /// Has `inside` run in the container's namespaces before its root is entered.
-fn add_hook(spec: &mut Spec, extras: &super::normalise::Extras) -> Result<()> {
+fn add_hook(spec: &mut Spec, extras: &Extras) -> Result<()> {
     let text = serde_json::to_string(extras).doing(|| "cannot write what is left to do")?;
     let hook = HookBuilder::default()
         .path(crate::seal::EXE)
@@ -197,8 +197,13 @@ fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)
 }
 
-/// A tmpfs that asks for no mode has that of the directory which it covers, as with runc.
-fn keep_modes(spec: &mut Spec, rootfs: &Path) -> Result<()> {
+/// A tmpfs that asks for no mode has that of the directory which it covers, as with runc. One that
+/// starts as a copy gets it with the rest.
+fn keep_modes(spec: &mut Spec, rootfs: &Path, extras: &Extras) -> Result<()> {
+    let copied = |point: &Path| {
+        let mut copies = extras.copy_up.iter();
+        copies.any(|copy| Path::new(&copy.destination) == point)
+    };
     let points: Vec<PathBuf> = spec
         .mounts()
         .iter()
@@ -209,7 +214,7 @@ fn keep_modes(spec: &mut Spec, rootfs: &Path) -> Result<()> {
             !options.any(|option| option.starts_with("mode="))
         })
         .map(|mount| mount.destination().clone())
-        .filter(|point| !below_a_mount(spec, point))
+        .filter(|point| !below_a_mount(spec, point) && !copied(point))
         .collect();
     if points.is_empty() {
         return Ok(());
