@@ -40,6 +40,8 @@ fn node() -> MutexGuard<'static, Option<Node>> {
             "the node did not start: see its words above"
         );
         let input = child.stdin.take().expect("piped");
+        // A podman of another test's user may still hold its namespaces.
+        let _ = BEFORE.set(processes());
         // As a site's users have it: a home of their own, with the thin images.
         let home = lab().join("home").display().to_string();
         run(Command::new("cp")
@@ -192,9 +194,13 @@ fn processes() -> Vec<String> {
         .collect()
 }
 
+/// The user's processes before the node was started.
+static BEFORE: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+
 /// What jobs leave: their directories, their processes, mounts, and cgroups that are ours.
 fn left() -> Vec<String> {
     let mut left = processes();
+    left.retain(|process| BEFORE.get().is_none_or(|before| !before.contains(process)));
     let jobs = std::fs::read_dir(lab().join("slurm/jobs")).expect("the jobs");
     left.extend(
         jobs.flatten()
