@@ -127,6 +127,8 @@ fn a_user_who_lacks_what_rootless_containers_need_is_told_so() {
         .args(["--reuid", "4243", "--regid", "4243", "--clear-groups"])
         .args(["cvmfs-run", "check"])
         .env("HOME", "/nowhere")
+        // podman makes directories of this user's there, which are the laboratory's.
+        .env("TMPDIR", "/var/tmp")
         .env_remove("CONTAINERS_CONF")
         .env_remove("XDG_RUNTIME_DIR");
     let said = run(&mut command);
