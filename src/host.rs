@@ -125,8 +125,8 @@ impl Host {
     fn home(&self) -> Option<PathBuf> {
         let open = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::EXEC_OK).is_ok();
         self.user_var("HOME").filter(open).or_else(|| {
-            let uid = nix::unistd::Uid::from_raw(self.outer_uid);
-            Some(nix::unistd::User::from_uid(uid).ok()??.dir)
+            let user = crate::passwd::by_services(self.outer_uid)?;
+            Some(PathBuf::from(user.home))
         })
     }
 

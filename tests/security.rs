@@ -3,6 +3,13 @@
 
 mod common;
 
+#[path = "common/bundle.rs"]
+mod bundle;
+
+use std::process::Command;
+
+use bundle::Bundle;
+use common::run;
 use common::same::same_but;
 
 /// A field of a process or of its surroundings, and the line of shell that prints it.
@@ -101,4 +108,42 @@ fn but_for_the_form(text: &str) -> String {
     text.replace(" - sysfs sysfs ro", " - sysfs sysfs rw")
         .replace(" - cgroup systemd ", " - cgroup cgroup ")
         .replace("root nogroup 40 mqueue", "root root 40 mqueue")
+}
+
+/// The C library would look the user up as /etc/nsswitch.conf says, and load the libraries that it
+/// names: the image's own, into the runtime's process.
+#[test]
+fn a_home_is_found_in_the_image_and_no_name_service_of_the_image_is_asked() {
+    let mut bundle = Bundle::new(&[], &["/bin/sh", "-c", "echo $HOME"]);
+    let root = bundle.dir.join("rootfs");
+    for dir in ["bin", "etc"] {
+        std::fs::create_dir_all(root.join(dir)).expect("the bundle is ours");
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox");
+    let write = |file: &str, text: &str| std::fs::write(root.join(file), text).expect("ours");
+    write(
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\nada:x:7:7::/home/ada:/bin/sh\n",
+    );
+    write("etc/nsswitch.conf", "passwd: hostile\n");
+    let trace = bundle.dir.join("trace");
+    for (user, env, home) in [
+        (7, &["PATH=/bin"][..], "/home/ada"),
+        (7, &["PATH=/bin", "HOME=/x", "HOME="], "/home/ada"),
+        (8, &["PATH=/bin"], "/"),
+        (7, &["PATH=/bin", "HOME=/x"], "/x"),
+    ] {
+        bundle.config["process"]["user"] = serde_json::json!({"uid": user, "gid": 7});
+        bundle.config["process"]["env"] = serde_json::json!(env);
+        bundle.write();
+        let plain = bundle.command(&["run"]);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-e", "trace=file", "-o"]).arg(&trace);
+        traced.arg(plain.get_program()).args(plain.get_args());
+        traced.current_dir(&bundle.dir);
+        assert_eq!(run(&mut traced).ok(), home, "{env:?}");
+        let text = std::fs::read_to_string(&trace).expect("the trace");
+        assert!(text.contains("/etc/passwd") || home == "/x", "{text}");
+        assert!(!text.contains("nsswitch.conf"), "{text}");
+    }
 }

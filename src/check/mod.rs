@@ -95,7 +95,7 @@ pub fn lines(context: &Context) -> Result<Vec<Line>> {
     let store = podman::store(&engine, host);
     let mut lines = vec![configuration];
     lines.extend(kernel::lines(host, &store));
-    lines.extend(subordinate::lines(host)?);
+    lines.extend(subordinate::lines(host));
     lines.extend(podman::lines(&engine, host));
     lines.push(cgroup::line(host));
     lines.push(ours::fallback(&config));

@@ -3,7 +3,6 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
 use crate::host::Host;
 
 use super::Line;
@@ -12,13 +11,12 @@ use super::Line;
 const COMMON: u64 = 65536;
 
 /// The lines of the calling user; root needs none.
-pub fn lines(host: &Host) -> Result<Vec<Line>> {
+pub fn lines(host: &Host) -> Vec<Line> {
     if !host.rootless() {
-        return Ok(vec![Line::ok("subordinate IDs", "root needs none")]);
+        return vec![Line::ok("subordinate IDs", "root needs none")];
     }
     let uid = host.outer_uid;
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
-        .doing(|| "cannot look the user up")?;
+    let user = crate::passwd::by_services(uid);
     let name = user.map_or_else(|| uid.to_string(), |user| user.name);
     let by_others = served_elsewhere(&text("/etc/nsswitch.conf"));
     let mut lines: Vec<Line> = ["/etc/subuid", "/etc/subgid"]
@@ -40,7 +38,7 @@ pub fn lines(host: &Host) -> Result<Vec<Line>> {
             found.as_deref().map(|path| (path, privileged(path))),
         ));
     }
-    Ok(lines)
+    lines
 }
 
 /// A file's text; one that is not there says nothing.

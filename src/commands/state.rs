@@ -44,10 +44,5 @@ pub fn to_json(dir: &Dir, state: &State) -> Value {
 
 /// A user's name, as runc prints it: empty where there is none.
 pub fn owner(uid: u32) -> String {
-    let uid = nix::unistd::Uid::from_raw(uid);
-    nix::unistd::User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map(|user| user.name)
-        .unwrap_or_default()
+    crate::passwd::by_services(uid).map_or_else(String::new, |user| user.name)
 }

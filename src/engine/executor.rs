@@ -23,17 +23,50 @@ pub const PREFIX: &str = "exec: ";
 /// is no concern of the container's).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What libcontainer adds to the environment: HOME, from the container's own passwd, and LISTEN_FDS.
+/// What libcontainer adds to the environment: LISTEN_FDS.
 static GIVEN: OnceLock<HashMap<String, String>> = OnceLock::new();
+
+/// The home directory, from the container's own passwd, where the environment names none.
+static HOME: OnceLock<String> = OnceLock::new();
 
 /// Runs `process.args` of the specification.
 #[derive(Clone)]
-pub struct Program;
+pub struct Program {
+    /// Whether the environment names no home directory.
+    seek_home: bool,
+}
+
+impl Program {
+    /// The program of this specification. libcontainer would look a missing HOME up by the C
+    /// library, which follows the image's nsswitch.conf: it is given one, and never does.
+    pub fn of(spec: &mut Spec) -> Self {
+        // The last one counts.
+        let names_home = |process: &Process| {
+            let env = process.env().iter().flatten().rev();
+            let home = env
+                .into_iter()
+                .find_map(|entry| entry.strip_prefix("HOME="));
+            home.is_some_and(|home| !home.is_empty())
+        };
+        let process = spec.process_mut().as_mut();
+        let Some(process) = process.filter(|process| !names_home(process)) else {
+            return Self { seek_home: false };
+        };
+        let mut env = process.env().clone().unwrap_or_default();
+        env.push("HOME=/".to_owned());
+        process.set_env(Some(env));
+        Self { seek_home: true }
+    }
+}
 
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
         set_console_size(process);
+        if self.seek_home {
+            let user = crate::passwd::by_file(process.user().uid());
+            let _ = HOME.set(user.map_or_else(|| "/".to_owned(), |user| user.home));
+        }
         be_an_ordinary_user(process);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
@@ -58,7 +91,7 @@ impl Executor for Program {
             .flatten()
             .map(|arg| text(arg))
             .collect::<Result<Vec<_>, _>>()?;
-        let env = environment(process, given("HOME"), given("LISTEN_FDS"))
+        let env = environment(process, HOME.get().map(String::as_str), given("LISTEN_FDS"))
             .iter()
             .map(|entry| text(entry))
             .collect::<Result<Vec<_>, _>>()?;
@@ -195,8 +228,8 @@ fn by_mode(stat: &libc::stat) -> rustix::io::Result<()> {
 }
 
 /// The environment in its order: a variable that is given twice keeps its first place and its last
-/// value, as with runc.
-fn environment(process: &Process, home: Option<String>, listen_fds: Option<String>) -> Vec<String> {
+/// value, as with runc. One that names no home directory gets `home`.
+fn environment(process: &Process, home: Option<&str>, listen_fds: Option<String>) -> Vec<String> {
     let mut entries: Vec<(String, String)> = Vec::new();
     let mut set = |key: &str, value: &str| match entries.iter_mut().find(|(k, _)| k == key) {
         Some(entry) => entry.1 = value.to_owned(),
@@ -211,18 +244,12 @@ fn environment(process: &Process, home: Option<String>, listen_fds: Option<Strin
         set("LISTEN_FDS", &fds);
         set("LISTEN_PID", "1");
     }
-    let has_home = entries
-        .iter()
-        .any(|(key, value)| key == "HOME" && !value.is_empty());
-    let mut list: Vec<String> = entries
-        .into_iter()
-        .filter(|(key, _)| key != "HOME" || has_home)
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    if !has_home {
-        list.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
+    if let Some(home) = home {
+        entries.retain(|(key, _)| key != "HOME");
+        entries.push(("HOME".to_owned(), home.to_owned()));
     }
-    list
+    let list = entries.into_iter();
+    list.map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 #[cfg(test)]
@@ -244,9 +271,29 @@ mod tests {
     fn the_environment_keeps_its_order_and_the_last_value() {
         let process = process(&["x"], &["B=1", "A=2", "B=3", "C="]);
         assert_eq!(
-            environment(&process, Some("/root".into()), None),
+            environment(&process, Some("/root"), None),
             ["B=3", "A=2", "C=", "HOME=/root"]
         );
+    }
+
+    #[test]
+    fn libcontainer_is_always_given_a_home() {
+        for (env, given, seek_home) in [
+            (vec!["A=1"], vec!["A=1", "HOME=/"], true),
+            (vec!["HOME=", "A=1"], vec!["HOME=", "A=1", "HOME=/"], true),
+            (vec!["HOME=/x"], vec!["HOME=/x"], false),
+            (
+                vec!["HOME=/x", "HOME="],
+                vec!["HOME=/x", "HOME=", "HOME=/"],
+                true,
+            ),
+        ] {
+            let mut spec = Spec::default();
+            spec.set_process(Some(process(&["x"], &env)));
+            assert_eq!(Program::of(&mut spec).seek_home, seek_home);
+            let env = spec.process().as_ref().and_then(|p| p.env().clone());
+            assert_eq!(env.unwrap(), given);
+        }
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     let own_root = makes(&spec, LinuxNamespaceType::Cgroup);
     let stay = hierarchies::join(&hierarchies, &state.cgroup, true, own_root)?;
     let notify: PathBuf = create.dir.join(state::NOTIFY);
+    let program = executor::Program::of(&mut spec);
     let args = ContainerArgs {
         container_type: ContainerType::InitContainer,
         syscall: SyscallType::default(),
@@ -124,7 +125,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
         detached: !create.foreground,
-        executor: Box::new(executor::Program),
+        executor: Box::new(program),
         no_pivot: create.no_pivot,
         stdin: None,
         stdout: None,

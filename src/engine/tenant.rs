@@ -100,6 +100,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let notify = dir.join(format!("exec-{}.sock", std::process::id()));
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "cannot make a pipe")?;
+    let program = executor::Program::of(&mut spec);
     let args = ContainerArgs {
         // libcontainer closes it in its processes; this one's copy is closed below.
         container_type: ContainerType::TenantContainer {
@@ -114,7 +115,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         user_ns_config: None,
         cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
         detached: true,
-        executor: Box::new(executor::Program),
+        executor: Box::new(program),
         no_pivot: false,
         stdin: None,
         stdout: None,
