@@ -27,6 +27,8 @@ export CVMFS_RUN_BIN = $(CURDIR)/$(BIN)
 .PHONY: build tools trixie test lint demo bench man install uninstall clean
 
 build:
+	@[ -z "$(STATIC)" ] || [ -e "$$(pkg-config --variable=libdir libseccomp)/libseccomp.a" ] || \
+	    { echo "no libseccomp.a: run make tools, or build dynamic programs with make STATIC=" >&2; exit 1; }
 	$(STATICALLY) cargo build --release --locked
 
 # What the build and the tests need of Debian.
