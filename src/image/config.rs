@@ -68,8 +68,29 @@ impl Config {
             .unwrap_or_default()
     }
 
-    fn field(&self, name: &str) -> Option<&Value> {
+    /// USER as it stands: empty, or USER[:GROUP] by name or number.
+    pub fn user_and_group(&self) -> &str {
+        let user = self.field("User").and_then(Value::as_str);
+        user.unwrap_or_default()
+    }
+
+    /// A list of words: Entrypoint, Cmd, Env.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let list = self.field(name).and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// A field of what containers run by.
+    pub fn field(&self, name: &str) -> Option<&Value> {
         self.value.get("config")?.get(name)
+    }
+
+    /// A field of the image itself.
+    pub fn top(&self, name: &str) -> Option<&Value> {
+        self.value.get(name)
     }
 
     /// The configuration of the thin image of `name`, whose only layer has `diff_id`. All but the

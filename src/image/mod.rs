@@ -9,6 +9,7 @@
 //! `ls` and `inspect` only look. `unpack` is the way back: it makes the layout of a repository from an OCI image.
 
 mod beneath;
+pub mod bundle;
 pub mod cli;
 mod config;
 mod digest;
@@ -25,6 +26,7 @@ mod owners;
 mod parallel;
 mod pattern;
 pub mod pull;
+mod reader;
 mod repository;
 mod scan;
 mod skeleton;
@@ -32,6 +34,7 @@ mod source;
 mod store;
 pub mod thin;
 pub mod unpack;
+mod users;
 
 use std::io::{ErrorKind, Write};
 
