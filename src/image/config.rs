@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::digest::Digest;
 use crate::error::{Error, Result};
 
+/// What a thin image tells people of itself.
+pub const THIN: &str = "its files lie on CernVM-FS; needs cvmfs-run";
+
 /// An image's configuration.
 pub struct Config {
     value: Map<String, Value>,
@@ -93,6 +96,14 @@ impl Config {
         self.value.get(name)
     }
 
+    /// The platform, as an index of several names it.
+    pub fn platform(&self) -> Value {
+        let told = ["architecture", "os", "variant", "os.version"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), self.top(key)?.clone())));
+        Value::Object(told.collect())
+    }
+
     /// The configuration of the thin image of `name`, whose only layer has `diff_id`. All but the
     /// layers and the history stay as they are.
     pub fn thin(mut self, diff_id: &Digest, name: &str) -> String {
@@ -118,10 +129,7 @@ impl Config {
             "created_by".to_owned(),
             json!(format!("cvmfs-image thin {name}")),
         );
-        step.insert(
-            "comment".to_owned(),
-            json!("its files lie on CernVM-FS; needs cvmfs-run"),
-        );
+        step.insert("comment".to_owned(), json!(THIN));
         history.push(Value::Object(step));
         self.value
             .insert("history".to_owned(), Value::Array(history));

@@ -111,6 +111,8 @@ pub struct Made {
     size: u64,
     /// What the user should know of it.
     pub notes: Vec<String>,
+    /// The platform that its configuration names, as an index tells it.
+    pub platform: Value,
 }
 
 /// Makes the thin image of `name` in `layout`, which calls it `tag`. `config` is a file that has the
@@ -151,6 +153,7 @@ pub fn build(
     };
     let config = Config::parse(&bytes, manifest.layers.len())
         .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+    let platform = config.platform();
     let source = Source::open(repositories, home, name, manifest)?;
 
     let made = source.make(&config, layout)?;
@@ -172,6 +175,7 @@ pub fn build(
         entries: made.entries,
         size: made.layer.size,
         notes: made.notes,
+        platform,
     };
     Ok((made, entry))
 }
