@@ -312,7 +312,9 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
 /// The one line that names the repository, the layer and the remedy.
 fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let repository = &place.repository;
-    let mounted = place.root.join(repository).exists();
+    // An empty directory is one that nothing is mounted at.
+    let mounted = std::fs::read_dir(place.root.join(repository))
+        .is_ok_and(|mut names| names.next().is_some());
     let layer = format!("layer {} ({})", job.name, place.shown().display());
     let (what, hint) = match errno {
         Errno::NOENT if !mounted => (
