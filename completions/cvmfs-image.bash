@@ -16,6 +16,12 @@ _cvmfs__image() {
             ",$1")
                 cmd="cvmfs__image"
                 ;;
+            cvmfs__image,bundle)
+                cmd="cvmfs__image__subcmd__bundle"
+                ;;
+            cvmfs__image,flatten)
+                cmd="cvmfs__image__subcmd__flatten"
+                ;;
             cvmfs__image,help)
                 cmd="cvmfs__image__subcmd__help"
                 ;;
@@ -28,11 +34,20 @@ _cvmfs__image() {
             cvmfs__image,pull)
                 cmd="cvmfs__image__subcmd__pull"
                 ;;
+            cvmfs__image,push)
+                cmd="cvmfs__image__subcmd__push"
+                ;;
             cvmfs__image,thin)
                 cmd="cvmfs__image__subcmd__thin"
                 ;;
             cvmfs__image,unpack)
                 cmd="cvmfs__image__subcmd__unpack"
+                ;;
+            cvmfs__image__subcmd__help,bundle)
+                cmd="cvmfs__image__subcmd__help__subcmd__bundle"
+                ;;
+            cvmfs__image__subcmd__help,flatten)
+                cmd="cvmfs__image__subcmd__help__subcmd__flatten"
                 ;;
             cvmfs__image__subcmd__help,help)
                 cmd="cvmfs__image__subcmd__help__subcmd__help"
@@ -45,6 +60,9 @@ _cvmfs__image() {
                 ;;
             cvmfs__image__subcmd__help,pull)
                 cmd="cvmfs__image__subcmd__help__subcmd__pull"
+                ;;
+            cvmfs__image__subcmd__help,push)
+                cmd="cvmfs__image__subcmd__help__subcmd__push"
                 ;;
             cvmfs__image__subcmd__help,thin)
                 cmd="cvmfs__image__subcmd__help__subcmd__thin"
@@ -59,7 +77,7 @@ _cvmfs__image() {
 
     case "${cmd}" in
         cvmfs__image)
-            opts="-h -V --help --version pull ls inspect thin unpack help"
+            opts="-h -V --help --version pull ls inspect thin bundle push flatten unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -72,9 +90,93 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        cvmfs__subcmd__image__subcmd__help)
-            opts="pull ls inspect thin unpack help"
+        cvmfs__subcmd__image__subcmd__bundle)
+            opts="-r -v -t -f -h --repository --cvmfs-root --config --rootless --root --shared --entrypoint --volume --tty --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --entrypoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --volume)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__flatten)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help)
+            opts="pull ls inspect thin bundle push flatten unpack help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__bundle)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__flatten)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -129,6 +231,20 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__pull)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__push)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -246,6 +362,32 @@ _cvmfs__image() {
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__push)
+            opts="-r -h --repository --cvmfs-root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -30,6 +30,9 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "pull" -d 'P
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "bundle" -d 'Write an image as an OCI bundle: a config.json and an empty directory'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "push" -d 'Put the thin image of a name into a registry'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "flatten" -d 'Make a thin image, or one derived from it, an ordinary full image'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand pull" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
@@ -52,11 +55,29 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l cvmfs-r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s t -l tag -d 'What the layout calls the image, and newer podmans then call it, too [default: the image\'s own tag]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l config -d 'The image\'s configuration, if the repository does not have it; its digest is checked' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l cvmfs-root -d 'Where repositories are mounted' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l config -d 'The image\'s configuration, if the repository does not have it; its digest is checked' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l entrypoint -d 'In place of the image\'s Entrypoint; empty: none' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -s v -l volume -d 'A file or directory of the host to mount, read-only with `:ro`; may be repeated' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l rootless -d 'For an ordinary user, in a user namespace [default: unless this is root]'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l root -d 'For root, without a user namespace [default: if this is root]'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -l shared -d 'For any ordinary user, and not for this one alone: as --rootless, without maps'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -s t -l tty -d 'With a terminal, for `cvmfs-run run` in one'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -s f -l force -d 'Write config.json anew where DIR is a bundle already'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand bundle" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand push" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand push" -l cvmfs-root -d 'Where repositories are mounted' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand push" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand flatten" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s n -l name -d 'The name that the image gets: [REGISTRY/]REPOSITORY[:TAG]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "bundle" -d 'Write an image as an OCI bundle: a config.json and an empty directory'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "push" -d 'Put the thin image of a name into a registry'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "flatten" -d 'Make a thin image, or one derived from it, an ordinary full image'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin bundle push flatten unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

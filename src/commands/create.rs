@@ -172,8 +172,12 @@ impl Options {
             annotations: &state.annotations,
             state_dir: &dir.path,
             maps: maps.as_ref(),
+            written: &rootfs::scratch::written(&bundle.config),
         };
         state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
+        if state.mounted.is_some() {
+            rootfs::volumes::fill(&bundle.config, &bundle.root)?;
+        }
 
         let mut reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
         if engine::reach::needed(&bundle.config, &bundle.dir, maps.as_ref()) {

@@ -77,10 +77,17 @@ fn precreate(context: &Context, text: &[u8]) -> Result<()> {
         annotations: &annotations,
         state_dir: &dir.path,
         maps: maps.as_ref(),
+        written: &rootfs::scratch::written(&config),
     };
     let mounted = context
         .config()
-        .and_then(|config| rootfs::prepare(&wanted, &context.host, &config));
+        .and_then(|settings| rootfs::prepare(&wanted, &context.host, &settings));
+    if let Ok(Some(_)) = &mounted
+        && let Err(err) = rootfs::volumes::fill(&config, &root)
+    {
+        forget(&dir.path)?;
+        return Err(err);
+    }
     if !matches!(mounted, Ok(Some(Mounted::Over { .. }))) {
         dir.remove()?;
     }
