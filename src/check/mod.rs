@@ -6,7 +6,7 @@
 mod cgroup;
 mod kernel;
 mod ours;
-mod podman;
+pub mod podman;
 mod repositories;
 mod subordinate;
 mod trial;

@@ -130,7 +130,7 @@ fn writable(path: &Path) -> Option<PathBuf> {
 }
 
 /// Whether podman's overlays are mounted by fuse-overlayfs (pure).
-fn uses_fuse(info: &Value) -> bool {
+pub fn uses_fuse(info: &Value) -> bool {
     let options = info.pointer("/store/graphOptions");
     options
         .and_then(|options| options.get("overlay.mount_program"))

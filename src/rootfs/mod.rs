@@ -9,6 +9,7 @@ mod fuse;
 pub mod hidden;
 pub mod idmap;
 mod join;
+pub mod linked;
 pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
@@ -282,14 +283,14 @@ fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<
         .unwrap_or(Path::new("/"));
     paths
         .iter()
-        .map(|path| {
-            let path = home.join(path);
-            match (open_dir(&path), idmap::origin(&path)) {
-                (Err(err), Some(origin)) if err.errno() == Some(libc::ENOENT) => {
-                    idmap::shifted(&origin, maps)
-                }
-                (result, _) => result,
+        .map(|path| home.join(path))
+        // What podman stacked of the layers itself is found again, by the request.
+        .filter(|path| !linked::is_link(path))
+        .map(|path| match (open_dir(&path), idmap::origin(&path)) {
+            (Err(err), Some(origin)) if err.errno() == Some(libc::ENOENT) => {
+                idmap::shifted(&origin, maps)
             }
+            (result, _) => result,
         })
         .collect()
 }
