@@ -22,6 +22,9 @@ _cvmfs__image() {
             cvmfs__image,inspect)
                 cmd="cvmfs__image__subcmd__inspect"
                 ;;
+            cvmfs__image,link)
+                cmd="cvmfs__image__subcmd__link"
+                ;;
             cvmfs__image,ls)
                 cmd="cvmfs__image__subcmd__ls"
                 ;;
@@ -39,6 +42,9 @@ _cvmfs__image() {
                 ;;
             cvmfs__image__subcmd__help,inspect)
                 cmd="cvmfs__image__subcmd__help__subcmd__inspect"
+                ;;
+            cvmfs__image__subcmd__help,link)
+                cmd="cvmfs__image__subcmd__help__subcmd__link"
                 ;;
             cvmfs__image__subcmd__help,ls)
                 cmd="cvmfs__image__subcmd__help__subcmd__ls"
@@ -59,7 +65,7 @@ _cvmfs__image() {
 
     case "${cmd}" in
         cvmfs__image)
-            opts="-h -V --help --version pull ls inspect thin unpack help"
+            opts="-h -V --help --version pull ls inspect link thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -73,7 +79,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help)
-            opts="pull ls inspect thin unpack help"
+            opts="pull ls inspect link thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -101,6 +107,20 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__inspect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__link)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -189,6 +209,20 @@ _cvmfs__image() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__link)
+            opts="-h --remove --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -29,6 +29,7 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -s V -l version -d
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
+complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "link" -d 'Let podman show the files of a thin image also where no container runs'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
 complete -c cvmfs-image -n "__fish_cvmfs_image_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -46,6 +47,8 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -s r -l
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -l cvmfs-root -d 'Where repositories are mounted' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -l json -d 'Write JSON; `config` is the image\'s own, unchanged'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand link" -l remove -d 'Take the links away'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand link" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s o -l output -d 'Where the OCI layout is written: a new or empty directory, or a layout to add to' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l cvmfs-root -d 'Where repositories are mounted' -r -F
@@ -54,9 +57,10 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -l config 
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand thin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s n -l name -d 'The name that the image gets: [REGISTRY/]REPOSITORY[:TAG]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand unpack" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect thin unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "pull" -d 'Put the thin image of a name into podman\'s store, under that name'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "ls" -d 'List the images that lie unpacked in the repositories'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "inspect" -d 'Show an image of the repositories: its configuration, and where each layer lies'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "link" -d 'Let podman show the files of a thin image also where no container runs'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "thin" -d 'Make a thin image of an image whose layers lie unpacked in a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "unpack" -d 'Unpack an OCI image layout into a directory in the layout of a repository'
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand help; and not __fish_seen_subcommand_from pull ls inspect link thin unpack help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

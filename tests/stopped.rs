@@ -6,7 +6,7 @@ mod common;
 use common::linked::{Linked, link};
 use common::rootless::{self, Driver, case, shell};
 use common::same::same;
-use common::{CVMFS_RUN, Container, RUNC, run};
+use common::{CVMFS_RUN, Container, RUNC, lab, program, run};
 
 /// The directory $m as it is compared: names, types, modes and contents. The repository's files have
 /// one owner; the descriptor, in the image's own layer, shows; and runtimes make the files that
@@ -137,6 +137,19 @@ fn an_image_built_from_a_thin_one_is_linked_by_its_base() {
     CVMFS_RUN.ok(&["rmi", "-f", &made]);
 }
 
+/// What `cvmfs-run check` says of stopped containers.
+fn checked() -> String {
+    let mut check = program("cvmfs-run");
+    let conf = lab().join("storage.conf");
+    let said = run(check.arg("check").env("CONTAINERS_STORAGE_CONF", conf));
+    let line = said
+        .out
+        .lines()
+        .find(|line| line.contains("stopped containers: "));
+    line.unwrap_or_else(|| panic!("no such line: {said:?}"))
+        .to_owned()
+}
+
 #[test]
 fn links_are_made_and_removed_whole() {
     let linked = Linked::new("busybox:1.35");
@@ -154,7 +167,14 @@ fn links_are_made_and_removed_whole() {
     let said = link(&[&linked.image]).ok();
     assert!(said.ends_with(" directories linked"), "{said}");
     assert_eq!(names(), with);
+    let linked_line = checked();
     link(&["--remove", &linked.image]).ok();
+    assert_ne!(checked(), linked_line);
+    assert!(
+        checked().contains("cvmfs-image link IMAGE"),
+        "{}",
+        checked()
+    );
     let left = names();
     assert!(
         left.iter().all(|name| name == "diff"
