@@ -156,7 +156,7 @@ fn a_stopped_container_of_a_linked_image_shows_its_files() {
         $ m=$($podman mount @c); cat $m/counter; ls $m/layers; $podman umount @c >/dev/null
         run --rm --network none @image cat /counter
         run --rm --network none --mount type=image,source=@image,destination=/x @image sh -c 'cat /x/counter; ls /x/layers'
-        $ printf 'FROM localhost/whole/busybox:1.35\nCOPY --from=@image /counter /layers /copied/\n' >@dir/Containerfile; $podman build -q --network none -t @made @dir | wc -w
+        $ printf 'FROM localhost/whole/busybox:1.35\\nCOPY --from=@image /counter /layers /copied/\\n' >@dir/Containerfile; $podman build -q --network none -t @made @dir | wc -w
         run --rm --network none @made ls /copied
         ",
     );
