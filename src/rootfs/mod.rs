@@ -11,6 +11,7 @@ pub mod idmap;
 mod join;
 pub mod linked;
 pub mod mountinfo;
+mod numbered;
 pub mod overlay;
 pub mod plan;
 mod scratch;
@@ -275,6 +276,12 @@ fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<
         Engine::Overlay(_, parts) | Engine::Fuse(_, parts) => &parts.lowers,
         Engine::Directory => &vec![root.to_owned()],
     };
+    // With shifted owners the names do not say what was stacked.
+    let named = match maps {
+        None => numbered::named(root, paths),
+        Some(_) => None,
+    };
+    let paths = named.as_ref().unwrap_or(paths);
     // Past one page of options, containers/storage and Docker write lowers relative to the
     // driver's home: <home>/<layer>/merged is the root.
     let home = root
