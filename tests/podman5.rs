@@ -5,6 +5,7 @@ mod common;
 
 use std::process::Command;
 
+use common::linked::Linked;
 use common::same::{self, Step};
 use common::{CVMFS_RUN, lab, rootless, run, trixie};
 
@@ -138,6 +139,25 @@ fn files_are_copied_both_ways() {
         exec @c sh -c 'cat /opt/data/keep.txt; find /opt/new | sort; stat -c %a:%u:%g /opt/new/sub/file'
         $ $podman cp @c:/opt/data/hl - | tar -t | sort
         ! cp @c:/no/such/file @dir/x
+        ",
+    );
+}
+
+#[test]
+fn a_stopped_container_of_a_linked_image_shows_its_files() {
+    trixie::enter();
+    let _linked = Linked::new("many:40");
+    same(
+        "many:40",
+        "
+        create --name @c --network none @image
+        $ $podman export @c | tar -t | grep -v '^[.]cvmfs-run/' | sort
+        $ $podman cp @c:/counter - | tar -xO
+        $ m=$($podman mount @c); cat $m/counter; ls $m/layers; $podman umount @c >/dev/null
+        run --rm --network none @image cat /counter
+        run --rm --network none --mount type=image,source=@image,destination=/x @image sh -c 'cat /x/counter; ls /x/layers'
+        $ printf 'FROM localhost/whole/busybox:1.35\\nCOPY --from=@image /counter /layers /copied/\\n' >@dir/Containerfile; $podman build -q --network none -t @made @dir | wc -w
+        run --rm --network none @made ls /copied
         ",
     );
 }
@@ -319,7 +339,7 @@ fn it_is_podmans_store_that_the_manifest_is_read_from() {
 }
 
 /// The user's cases, as `rootless::case` takes them.
-const ROOTLESS: [(&str, &str); 6] = [
+const ROOTLESS: [(&str, &str); 7] = [
     (
         "run",
         "podman run --rm --network none $i/busybox:1.35 sh -c 'id; cat /etc/release; ls /; exit 3' || echo $?",
@@ -339,6 +359,10 @@ const ROOTLESS: [(&str, &str); 6] = [
     (
         "commit",
         "podman run --network none --name $c $i/busybox:1.35 sh -c 'echo x >/new; rm /etc/release'; podman commit -q $c localhost/$c >/dev/null; podman run --rm --network none localhost/$c ls / /etc",
+    ),
+    (
+        "a stopped container of a linked image",
+        "[ $runtime = runc ] || cvmfs-image link $i/busybox:1.35 >/dev/null; podman create --network none --name $c $i/busybox:1.35 >/dev/null; podman cp $c:/etc/release - | tar -xO; podman run --rm --network none $i/busybox:1.35 cat /etc/release; [ $runtime = runc ] || cvmfs-image link --remove $i/busybox:1.35 >/dev/null",
     ),
     (
         "the manifest alone",

@@ -182,6 +182,7 @@ mod tests {
                 lowerdir: Ok(()),
             };
             let store = Store {
+                root: "/g".into(),
                 scratch: "/s".into(),
                 fuse_overlayfs: fuse,
             };

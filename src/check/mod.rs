@@ -6,8 +6,9 @@
 mod cgroup;
 mod kernel;
 mod ours;
-mod podman;
+pub mod podman;
 mod repositories;
+mod stopped;
 mod subordinate;
 mod trial;
 
@@ -97,6 +98,7 @@ pub fn lines(context: &Context) -> Result<Vec<Line>> {
     lines.extend(kernel::lines(host, &store));
     lines.extend(subordinate::lines(host));
     lines.extend(podman::lines(&engine, host));
+    lines.extend(stopped::line(&store.root));
     lines.push(cgroup::line(host));
     lines.push(ours::fallback(&config));
     lines.push(ours::cache(&config.cache_dir(host)));

@@ -32,6 +32,8 @@ pub enum Podman {
 
 /// Where containers are kept.
 pub struct Store {
+    /// Its directory.
+    pub root: PathBuf,
     /// A directory of the same file system that can be written to.
     pub scratch: PathBuf,
     /// Whether overlays are mounted by fuse-overlayfs.
@@ -117,6 +119,7 @@ pub fn store(podman: &Podman, host: &Host) -> Store {
     Store {
         scratch: writable(&root).unwrap_or_else(std::env::temp_dir),
         fuse_overlayfs: uses_fuse(info),
+        root,
     }
 }
 
@@ -130,7 +133,7 @@ fn writable(path: &Path) -> Option<PathBuf> {
 }
 
 /// Whether podman's overlays are mounted by fuse-overlayfs (pure).
-fn uses_fuse(info: &Value) -> bool {
+pub fn uses_fuse(info: &Value) -> bool {
     let options = info.pointer("/store/graphOptions");
     options
         .and_then(|options| options.get("overlay.mount_program"))

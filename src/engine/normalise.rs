@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Context, Result};
 
-use super::seccomp;
+use super::{overlays, seccomp};
 
 /// What is done inside the container's namespaces before its root is entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +268,9 @@ fn mounts(config: &mut Value, extras: &mut Extras) {
             .to_owned();
         if bind {
             mount.insert("type".into(), json!("bind"));
+        }
+        if kind == "overlay" {
+            overlays::split_long(&mut options);
         }
         if mount
             .get("source")

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, bundle, flatten, inspect, ls, pull, push, say, thin, unpack};
+use super::{Report, bundle, flatten, inspect, link, ls, pull, push, say, thin, unpack};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -31,6 +31,7 @@ pub enum Command {
     Pull(pull::Pull),
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
+    Link(link::Link),
     Thin(thin::Thin),
     Bundle(bundle::Bundle),
     Push(push::Push),
@@ -44,6 +45,7 @@ impl Command {
         let Report { done, notes } = match self {
             Self::Ls(ls) => return ls.exec(out),
             Self::Inspect(inspect) => return inspect.exec(out),
+            Self::Link(link) => return link.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
             Self::Bundle(bundle) => bundle.exec()?,

@@ -6,7 +6,7 @@
 //! name ─ repository ─ manifest, config ─ scan (each layer) ─ merge ─ skeleton ─ owners ─ layer ─ layout ─ store
 //! ```
 //!
-//! `ls` and `inspect` only look. `unpack` is the way back: it makes the layout of a repository from an OCI image.
+//! `ls` and `inspect` only look. `link` shows podman the layers of an image that was pulled. `unpack` is the way back: it makes the layout of a repository from an OCI image.
 
 mod beneath;
 pub mod bundle;
@@ -19,6 +19,8 @@ pub mod flatten;
 pub mod inspect;
 mod layer;
 mod layout;
+pub mod link;
+mod links;
 pub mod ls;
 mod manifest;
 mod merge;

@@ -9,7 +9,9 @@ mod fuse;
 pub mod hidden;
 pub mod idmap;
 mod join;
+pub mod linked;
 pub mod mountinfo;
+mod numbered;
 pub mod overlay;
 pub mod plan;
 pub mod scratch;
@@ -277,6 +279,12 @@ fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<
         Engine::Overlay(_, parts) | Engine::Fuse(_, parts) => &parts.lowers,
         Engine::Directory => &vec![root.to_owned()],
     };
+    // With shifted owners the names do not say what was stacked.
+    let named = match maps {
+        None => numbered::named(root, paths),
+        Some(_) => None,
+    };
+    let paths = named.as_ref().unwrap_or(paths);
     // Past one page of options, containers/storage and Docker write lowers relative to the
     // driver's home: <home>/<layer>/merged is the root.
     let home = root
@@ -285,14 +293,14 @@ fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<
         .unwrap_or(Path::new("/"));
     paths
         .iter()
-        .map(|path| {
-            let path = home.join(path);
-            match (open_dir(&path), idmap::origin(&path)) {
-                (Err(err), Some(origin)) if err.errno() == Some(libc::ENOENT) => {
-                    idmap::shifted(&origin, maps)
-                }
-                (result, _) => result,
+        .map(|path| home.join(path))
+        // What podman stacked of the layers itself is found again, by the request.
+        .filter(|path| !linked::is_link(path))
+        .map(|path| match (open_dir(&path), idmap::origin(&path)) {
+            (Err(err), Some(origin)) if err.errno() == Some(libc::ENOENT) => {
+                idmap::shifted(&origin, maps)
             }
+            (result, _) => result,
         })
         .collect()
 }

@@ -86,6 +86,11 @@ impl Cache {
         })
     }
 
+    /// Removes a cache, the directory `name` in `parent`, with all trees in it.
+    pub fn remove(parent: BorrowedFd<'_>, name: &str) {
+        sweep::remove(parent, name);
+    }
+
     /// What is known under `key`, if it still holds for `layer`.
     pub(super) fn find(
         &self,
