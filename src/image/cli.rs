@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, inspect, ls, pull, say, thin, unpack};
+use super::{Report, inspect, ls, pull, say, thin, unpack, verify};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -31,6 +31,7 @@ pub enum Command {
     Pull(pull::Pull),
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
     Thin(thin::Thin),
     Unpack(unpack::Unpack),
 }
@@ -41,6 +42,7 @@ impl Command {
         let Report { done, notes } = match self {
             Self::Ls(ls) => return ls.exec(out),
             Self::Inspect(inspect) => return inspect.exec(out),
+            Self::Verify(verify) => return verify.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
             Self::Unpack(unpack) => unpack.exec()?,

@@ -19,11 +19,15 @@ mod layer;
 mod layout;
 pub mod ls;
 mod manifest;
+mod measure;
 mod merge;
 mod name;
+mod named;
 mod owners;
 mod parallel;
 mod pattern;
+mod podman;
+mod progress;
 pub mod pull;
 mod repository;
 mod scan;
@@ -32,6 +36,7 @@ mod source;
 mod store;
 pub mod thin;
 pub mod unpack;
+pub mod verify;
 
 use std::io::{ErrorKind, Write};
 

@@ -140,7 +140,7 @@ fn surplus(before: &[String], after: &[String], name: &str) -> Vec<String> {
 }
 
 /// How a program ended.
-enum Call {
+pub(super) enum Call {
     /// Well; what it wrote.
     Done(String),
     /// With an error; the last line of it.
@@ -149,7 +149,7 @@ enum Call {
     Absent,
 }
 
-fn call(program: &str, arguments: &[&str]) -> Call {
+pub(super) fn call(program: &str, arguments: &[&str]) -> Call {
     call_in(None, program, arguments)
 }
 
