@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, inspect, ls, pull, say, thin, unpack, verify};
+use super::{Report, inspect, ls, pull, say, stat, thin, unpack, verify};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -32,6 +32,7 @@ pub enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Stat(stat::Stat),
     Thin(thin::Thin),
     Unpack(unpack::Unpack),
 }
@@ -43,6 +44,7 @@ impl Command {
             Self::Ls(ls) => return ls.exec(out),
             Self::Inspect(inspect) => return inspect.exec(out),
             Self::Verify(verify) => return verify.exec(out),
+            Self::Stat(stat) => return stat.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
             Self::Unpack(unpack) => unpack.exec()?,

@@ -33,10 +33,12 @@ mod repository;
 mod scan;
 mod skeleton;
 mod source;
+pub mod stat;
 mod store;
 pub mod thin;
 pub mod unpack;
 pub mod verify;
+mod wanted;
 
 use std::io::{ErrorKind, Write};
 

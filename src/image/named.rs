@@ -59,7 +59,8 @@ impl Named {
         Ok(request.map(|request| Self::by_request(request, reference.cloned())))
     }
 
-    fn by_request(request: Request, reference: Option<String>) -> Self {
+    /// What a request alone tells.
+    pub fn by_request(request: Request, reference: Option<String>) -> Self {
         Self {
             reference,
             config: None,

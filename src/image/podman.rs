@@ -191,7 +191,7 @@ impl Store {
 }
 
 /// What the descriptor at the root of a thin layer says.
-fn read_named(tree: &Dir) -> Result<Option<Named>> {
+pub fn read_named(tree: &Dir) -> Result<Option<Named>> {
     type Read = fn(&str) -> Result<Named>;
     for (path, read) in [
         (descriptor::PATH, Named::by_descriptor as Read),

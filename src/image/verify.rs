@@ -2,7 +2,6 @@
 
 mod layer;
 mod truth;
-mod wanted;
 
 use std::io::Write;
 
@@ -10,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::find::Places;
 use super::progress::{Progress, Unit};
+use super::wanted::{Image, Wanted};
 use super::{human, say};
 use crate::error::{Context, Result, one_line};
 use layer::Outcome;
 use truth::Truth;
-use wanted::{Image, Wanted};
 
 /// How many problems of a layer are shown to people; --json has more.
 const SHOWN: usize = 20;

@@ -12,8 +12,8 @@ use super::super::digest::{Digest, Hashing};
 use super::super::parallel;
 use super::super::progress::Progress;
 use super::super::scan::{self, CATALOG, Kind, OPAQUE, Scan, WHITEOUT};
+use super::super::wanted::Wanted;
 use super::truth::{Entries, Expected};
-use super::wanted::Wanted;
 use crate::error::{Error, Result};
 use crate::request::descriptor::Markers;
 

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use tar::Archive;
 
-use super::super::beneath::{Dir, is_absent, read_all};
-use super::super::digest::Digest;
-use super::super::extract::clean;
-use super::super::find::{self, Places, find};
-use super::super::name::Name;
-use super::super::named::{self, Named};
-use super::super::podman::Store;
-use super::super::repository::layer_path;
-use super::super::unpack::{Layout, Tar, digest_of};
+use super::beneath::{Dir, is_absent, read_all};
+use super::digest::Digest;
+use super::extract::clean;
+use super::find::{self, Places, find};
+use super::name::Name;
+use super::named::{self, Named};
+use super::podman::Store;
+use super::repository::layer_path;
+use super::unpack::{Layout, Tar, digest_of};
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
@@ -72,7 +72,7 @@ impl Image {
             }
             Some(bytes) => {
                 let doing = || format!("cannot use the configuration {}", manifest.config);
-                let config = super::super::config::Config::parse(&bytes, manifest.layers.len());
+                let config = super::config::Config::parse(&bytes, manifest.layers.len());
                 diff_ids = config
                     .doing(doing)?
                     .diff_ids
@@ -119,7 +119,7 @@ impl Image {
     }
 
     /// The layers that a thin image names, where the runtime would look for them.
-    fn thin(name: &str, named: Named, places: &Places) -> Result<Self> {
+    pub fn thin(name: &str, named: Named, places: &Places) -> Result<Self> {
         let mut config = Config::load(&Host::read()?, None)?;
         if !config.roots.contains(&places.cvmfs_root) {
             config.roots.insert(0, places.cvmfs_root.clone());
