@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, inspect, ls, pull, say, stat, thin, unpack, verify};
+use super::{Report, inspect, ls, prune, pull, say, stat, thin, unpack, verify};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -33,6 +33,7 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Stat(stat::Stat),
+    Prune(prune::Prune),
     Thin(thin::Thin),
     Unpack(unpack::Unpack),
 }
@@ -45,6 +46,7 @@ impl Command {
             Self::Inspect(inspect) => return inspect.exec(out),
             Self::Verify(verify) => return verify.exec(out),
             Self::Stat(stat) => return stat.exec(out),
+            Self::Prune(prune) => return prune.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
             Self::Unpack(unpack) => unpack.exec()?,

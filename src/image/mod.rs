@@ -28,6 +28,7 @@ mod parallel;
 mod pattern;
 mod podman;
 mod progress;
+pub mod prune;
 pub mod pull;
 mod repository;
 mod scan;

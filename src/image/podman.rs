@@ -28,8 +28,8 @@ pub struct Store {
     pub images: Vec<Image>,
     /// The containers, running or not; buildah's as well.
     pub containers: Vec<Container>,
-    /// Each layer's parent.
-    parents: HashMap<String, String>,
+    /// Each layer's parent and the bytes of its tar.
+    layers: HashMap<String, (String, u64)>,
 }
 
 /// An image of the store.
@@ -63,10 +63,13 @@ pub struct Container {
 
 /// A layer of the store.
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Layer {
     id: String,
     #[serde(default)]
     parent: String,
+    #[serde(default)]
+    diff_size: u64,
 }
 
 /// A thin image of the store.
@@ -114,12 +117,13 @@ impl Store {
         for list in ["layers.json", "volatile-layers.json"] {
             layers.extend(list_of(&dir, &format!("{driver}-layers/{list}"))?);
         }
-        let parents = layers.into_iter().map(|layer| (layer.id, layer.parent));
+        let layers = layers.into_iter();
+        let layers = layers.map(|layer| (layer.id, (layer.parent, layer.diff_size)));
         Ok(Self {
             driver: driver.to_owned(),
             images,
             containers,
-            parents: parents.filter(|(_, parent)| !parent.is_empty()).collect(),
+            layers: layers.collect(),
             root: dir,
         })
     }
@@ -139,9 +143,23 @@ impl Store {
                 break;
             }
             chain.push(layer);
-            next = self.parents.get(layer).map(String::as_str);
+            let parent = self.layers.get(layer).map(|(parent, _)| parent.as_str());
+            next = parent.filter(|parent| !parent.is_empty());
         }
         chain
+    }
+
+    /// The bytes of a layer's tar, where they are told.
+    pub fn size(&self, layer: &str) -> u64 {
+        self.layers.get(layer).map_or(0, |(_, size)| *size)
+    }
+
+    /// The directory that a container's root is mounted at.
+    pub fn merged(&self, container: &Container) -> PathBuf {
+        self.root()
+            .join(&self.driver)
+            .join(&container.layer)
+            .join("merged")
     }
 
     /// The image that podman finds under a whole name, or under an ID or the beginning of one.

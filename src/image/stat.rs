@@ -101,7 +101,7 @@ impl Stat {
             .collect::<Result<_>>()?;
         let roots: BTreeSet<PathBuf> = (subject.image.layers.iter().zip(&dirs))
             .filter_map(|(wanted, dir)| Some((wanted, dir.as_ref()?.shown(""))))
-            .map(|(wanted, path)| repository_root(&path, &wanted.places))
+            .map(|(wanted, path)| wanted.repository(&path))
             .collect();
         let mut sources = Vec::new();
         for root in roots {
@@ -171,20 +171,6 @@ impl Stat {
         }
         Ok(())
     }
-}
-
-/// The root of the repository that a layer lies in: the first directory below the tree where it was
-/// found, as all repositories are mounted; of a tree that itself is one, the tree.
-fn repository_root(path: &Path, places: &[(PathBuf, PathBuf)]) -> PathBuf {
-    for (root, _) in places {
-        if let Ok(below) = path.strip_prefix(root) {
-            return match below.iter().next() {
-                Some(first) if !first.as_encoded_bytes().starts_with(b".") => root.join(first),
-                _ => root.clone(),
-            };
-        }
-    }
-    path.to_owned()
 }
 
 /// The compressed size of an image, if one of the repositories has its manifest.
@@ -323,22 +309,4 @@ fn as_json(
             "ofBytes": cached.of_bytes,
         })),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_repository_is_what_is_mounted_below_the_tree() {
-        let places = |root: &str| vec![(PathBuf::from(root), PathBuf::new())];
-        for (path, root, repository) in [
-            ("/cvmfs/r.org/.layers/a", "/cvmfs", "/cvmfs/r.org"),
-            ("/srv/tree/.layers/a", "/srv/tree", "/srv/tree"),
-            ("/srv/tree/.layers/a", "/srv", "/srv/tree"),
-        ] {
-            let found = repository_root(Path::new(path), &places(root));
-            assert_eq!(found, Path::new(repository));
-        }
-    }
 }

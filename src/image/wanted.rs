@@ -1,7 +1,9 @@
 //! Which layers an image names, and where each may lie.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tar::Archive;
 
@@ -180,6 +182,40 @@ impl Wanted {
         }
     }
 
+    /// The root of the repository that it was found in, or may lie in, at `path`: the first
+    /// directory below the tree, as all repositories are mounted; of a tree that itself is one, the
+    /// tree.
+    pub fn repository(&self, path: &Path) -> PathBuf {
+        for (root, _) in &self.places {
+            if let Ok(below) = path.strip_prefix(root) {
+                return match below.iter().next() {
+                    Some(first) if !first.as_encoded_bytes().starts_with(b".") => root.join(first),
+                    _ => root.clone(),
+                };
+            }
+        }
+        path.to_owned()
+    }
+
+    /// Whether it is surely nowhere any more: each repository that it may lie in answers, and has
+    /// layers, but not this one. What is not mounted may have it.
+    pub fn is_gone(&self) -> bool {
+        let mut answers: BTreeMap<OsString, bool> = BTreeMap::new();
+        for (root, path) in &self.places {
+            let repository = self.repository(&root.join(path));
+            let name = repository.file_name().unwrap_or_default().to_owned();
+            let has = |below: &str| {
+                Dir::open(&repository)
+                    .and_then(|dir| dir.dir(below)?.names())
+                    .is_ok_and(|names| !names.is_empty())
+            };
+            *answers.entry(name).or_default() |= has(".layers") || has(".flat");
+        }
+        !answers.is_empty()
+            && answers.values().all(|answers| *answers)
+            && matches!(self.open(), Ok(None))
+    }
+
     /// Where it was looked for.
     pub fn shown(&self) -> String {
         let places = self.places.iter();
@@ -218,4 +254,55 @@ fn in_layout(text: &str) -> Result<Option<Named>> {
     let annotations = manifest.annotations().clone();
     let text = serde_json::json!({ "annotations": annotations }).to_string();
     Named::by_manifest(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn wanted(places: &[(&Path, &str)]) -> Wanted {
+        let places = places.iter();
+        Wanted {
+            name: String::new(),
+            digest: None,
+            diff_id: None,
+            markers: None,
+            places: places
+                .map(|(root, path)| (root.into(), path.into()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_repository_is_what_is_mounted_below_the_tree() {
+        for (path, root, repository) in [
+            ("/cvmfs/r.org/.layers/a", "/cvmfs", "/cvmfs/r.org"),
+            ("/srv/tree/.layers/a", "/srv/tree", "/srv/tree"),
+            ("/srv/tree/.layers/a", "/srv", "/srv/tree"),
+        ] {
+            let found = wanted(&[(Path::new(root), "")]).repository(Path::new(path));
+            assert_eq!(found, Path::new(repository));
+        }
+    }
+
+    #[test]
+    fn a_layer_is_gone_only_where_every_repository_answers() {
+        let temp = tempfile::tempdir().unwrap();
+        let (one, two) = (temp.path().join("one"), temp.path().join("two"));
+        fs::create_dir_all(one.join("r.org/.layers/aa")).unwrap();
+        fs::create_dir_all(&two).unwrap();
+        let layer = "r.org/.layers/bb/bb/layerfs";
+        let gone = |places: &[(&Path, &str)]| wanted(places).is_gone();
+        assert!(gone(&[(&one, layer)]));
+        assert!(gone(&[(&one, layer), (&two, layer)]), "it is mounted once");
+        assert!(!gone(&[(&two, layer)]), "it is not mounted");
+        let other = "s.org/.layers/bb/bb/layerfs";
+        assert!(!gone(&[(&one, layer), (&one, other)]), "one is not mounted");
+        fs::create_dir_all(one.join(layer)).unwrap();
+        assert!(!gone(&[(&one, layer)]), "it is there");
+        fs::remove_dir_all(one.join("r.org/.layers")).unwrap();
+        fs::create_dir(one.join("r.org/.layers")).unwrap();
+        assert!(!gone(&[(&one, layer)]), "an empty mount point");
+    }
 }

@@ -7,7 +7,7 @@ use super::super::podman::Store;
 use super::super::wanted::Image;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::request::annotation;
+use crate::request::{annotation, manifest};
 use crate::state::{self, State};
 
 /// A running container of this runtime's.
@@ -73,8 +73,8 @@ impl Subject {
     }
 }
 
-/// What a container's image names: by its annotations, by the image in podman's store, or by the
-/// descriptor in a root that is a plain directory.
+/// What a container's image names: by the image in podman's store, by its annotations, by the image
+/// in another user's store, or by the descriptor in a root that is a plain directory.
 pub fn named(state: &State, store: Option<&Store>) -> Result<Option<Named>> {
     if let Some(store) = store
         && let Some(container) = store.containers.iter().find(|c| c.id == state.id)
@@ -86,6 +86,9 @@ pub fn named(state: &State, store: Option<&Store>) -> Result<Option<Named>> {
     if let Some(request) = annotation::parse(&state.annotations, "config.json")? {
         let reference = state.annotations.get("org.opencontainers.image.base.name");
         return Ok(Some(Named::by_request(request, reference.cloned())));
+    }
+    if let Some(request) = manifest::find(&state.bundle, None)? {
+        return Ok(Some(Named::by_request(request, None)));
     }
     match Dir::open(&state.rootfs) {
         Ok(dir) => super::super::podman::read_named(&dir.into_tree()),
