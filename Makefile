@@ -3,7 +3,7 @@
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
 	libseccomp-dev pkg-config gcc groff-base debootstrap slurm-wlm munge docker.io \
-	containerd
+	containerd docker-registry
 
 # Where `make install` puts things; DESTDIR goes before all of them.
 PREFIX = /usr/local
@@ -37,9 +37,12 @@ test: tools trixie build
 demo: tools build
 	@tests/demo $(IMAGE)
 
-# One table: cvmfs-run beside runc and crun. /run is a tmpfs, as on any host.
-bench: tools
+# Two tables: cvmfs-run beside runc and crun, and cvmfs-image pull beside podman pull, which needs the
+# tests' input. /run is a tmpfs, as on any host.
+bench: tools build
 	unshare --mount sh -c 'mount -t tmpfs tmpfs /run && exec cargo bench --locked --bench runtime'
+	cargo build --release --locked --manifest-path tests/client/Cargo.toml
+	tests/lab cargo bench --locked --features lab --bench pull
 
 # Writes the manual pages and completions that are made from the command lines' definition.
 man:

@@ -138,6 +138,11 @@ impl Stat {
 
     /// Shows what comes in each interval.
     fn watch(&self, seconds: u64, mut sources: Vec<Source>, out: &mut dyn Write) -> Result<()> {
+        // What this has asked itself so far is none of what comes.
+        for source in &mut sources {
+            let doing = || format!("cannot ask the client of {}", source.root.display());
+            source.counters = Counters::read(&source.root).doing(doing)?;
+        }
         let mut left = self.count;
         while left != Some(0) {
             std::thread::sleep(Duration::from_secs(seconds));

@@ -1,5 +1,6 @@
 //! `cvmfs-image verify`: whether the layers that an image names are there, whole and unchanged.
 
+mod compare;
 mod layer;
 mod truth;
 

@@ -5,15 +5,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{FileType, fstat, readlinkat};
+use rustix::fs::fstat;
 
-use super::super::beneath::{Dir, is_absent, join, os};
+use super::super::beneath::{self, Dir, is_absent, os};
 use super::super::digest::{Digest, Hashing};
 use super::super::parallel;
 use super::super::progress::Progress;
-use super::super::scan::{self, CATALOG, Kind, OPAQUE, Scan, WHITEOUT};
+use super::super::scan::{self, Kind, Scan};
 use super::super::wanted::Wanted;
-use super::truth::{Entries, Expected};
+use super::compare::compare;
+use super::truth::Entries;
 use crate::error::{Error, Result};
 use crate::request::descriptor::Markers;
 
@@ -43,7 +44,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn problem(&mut self, path: Option<&[u8]>, what: impl Into<String>) {
+    /// Adds a problem.
+    pub fn problem(&mut self, path: Option<&[u8]>, what: impl Into<String>) {
         match self.problems.len() < MAX_PROBLEMS {
             true => {
                 let path = path.map(|path| os(path).display().to_string());
@@ -97,7 +99,7 @@ pub fn check(wanted: &Wanted, truth: Option<&Entries>, progress: &Progress) -> O
     }
     let failed = match truth {
         None => read_all(&dir, &scan, progress, &mut outcome),
-        Some(truth) => compare_all(&dir, &scan, truth, progress, &mut outcome),
+        Some(truth) => compare(&dir, &scan, truth, progress, &mut outcome),
     };
     if let Err(err) = failed {
         outcome.problem(None, err.to_string());
@@ -119,7 +121,7 @@ fn told(wanted: &Wanted, path: &Path, outcome: &mut Outcome) {
         return;
     }
     let file = path.with_file_name(".metadata").join("layers.json");
-    let bytes = match File::open(&file).and_then(|f| super::super::beneath::read_all(f, MAX_TOLD)) {
+    let bytes = match File::open(&file).and_then(|f| beneath::read_all(f, MAX_TOLD)) {
         Err(err) if is_absent(&err) => return,
         read => read.map_err(|err| err.to_string()),
     };
@@ -191,7 +193,7 @@ fn read_all(dir: &Dir, scan: &Scan, progress: &Progress, outcome: &mut Outcome) 
 }
 
 /// Reads a file to its end: its size, the bytes that came, and their digest if it is asked for.
-fn read(
+pub fn read(
     dir: &Dir,
     path: &[u8],
     hash: bool,
@@ -216,161 +218,84 @@ fn read(
     Ok((size, bytes, hash.then(|| hashing.digest())))
 }
 
-/// Compares every entry with the true layer's.
-fn compare_all(
-    dir: &Dir,
-    scan: &Scan,
-    truth: &Entries,
-    progress: &Progress,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let expected: Vec<(&Vec<u8>, &Expected)> = truth.iter().collect();
-    let results = parallel::each(expected.len(), |n| {
-        let (path, expected) = expected[n];
-        Ok(found(dir, path, expected, progress))
-    })?;
-    outcome.checked.push("tar");
-    outcome.entries = expected.len() as u64;
-    for ((path, expected), result) in expected.iter().zip(results) {
-        match result {
-            Ok(found) => {
-                outcome.bytes += found.size;
-                for what in differences(expected, &found) {
-                    outcome.problem(Some(path), what);
-                }
-            }
-            Err(err) if err.kind() == io::ErrorKind::PermissionDenied => outcome.closed += 1,
-            Err(err) if is_absent(&err) && is_overlay_marker(scan, path) => {}
-            Err(err) if is_absent(&err) => outcome.problem(Some(path), "is missing"),
-            Err(err) => outcome.problem(Some(path), format!("cannot be read: {err}")),
-        }
-    }
-    for path in all(scan) {
-        // Parents that the tar does not describe are implied by what lies in them.
-        let implied = |path: &[u8]| {
-            let below = [path, b"/"].concat();
-            let mut next = truth.range(below.clone()..);
-            next.next()
-                .is_some_and(|(next, _)| next.starts_with(&below))
-        };
-        if !path.is_empty() && !truth.contains_key(&path) && !implied(&path) {
-            outcome.problem(Some(&path), "is not in the true layer");
-        }
-    }
-    Ok(())
-}
-
-/// What lies at a path of the layer.
-struct Found {
-    kind: FileType,
-    mode: u32,
-    size: u64,
-    link: Vec<u8>,
-    contents: Option<Digest>,
-}
-
-fn found(dir: &Dir, path: &[u8], expected: &Expected, progress: &Progress) -> io::Result<Found> {
-    let fd = dir.look(os(path))?;
-    let stat = fstat(&fd)?;
-    let mut found = Found {
-        kind: FileType::from_raw_mode(stat.st_mode),
-        mode: stat.st_mode & 0o7777,
-        size: 0,
-        link: Vec::new(),
-        contents: None,
-    };
-    match found.kind {
-        FileType::Symlink => found.link = readlinkat(&fd, "", Vec::new())?.into_bytes(),
-        FileType::RegularFile if expected.kind == FileType::RegularFile => {
-            let (_, bytes, contents) = read(dir, path, true, progress)?;
-            found.size = bytes;
-            found.contents = contents;
-        }
-        _ => {}
-    }
-    Ok(found)
-}
-
-/// What is not as it should be (pure).
-fn differences(expected: &Expected, found: &Found) -> Vec<String> {
-    if expected.kind != found.kind {
-        let what = format!("is {}, not {}", word(found.kind), word(expected.kind));
-        return vec![what];
-    }
-    let mut all = Vec::new();
-    if expected.kind != FileType::Symlink && expected.mode != found.mode {
-        all.push(format!(
-            "has mode {:04o}, not {:04o}",
-            found.mode, expected.mode
-        ));
-    }
-    if expected.link != found.link {
-        let (is, should) = (os(&found.link).display(), os(&expected.link).display());
-        all.push(format!("leads to {is}, not {should}"));
-    }
-    if expected.kind == FileType::RegularFile {
-        if expected.size != found.size {
-            let (is, should) = (found.size, expected.size);
-            all.push(format!("has {is} bytes, not {should}"));
-        } else if expected.contents != found.contents {
-            all.push("has other contents".to_owned());
-        }
-    }
-    all
-}
-
-fn word(kind: FileType) -> &'static str {
-    match kind {
-        FileType::RegularFile => "a regular file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::CharacterDevice => "a character device",
-        FileType::BlockDevice => "a block device",
-        FileType::Fifo => "a pipe",
-        _ => "something else",
-    }
-}
-
-/// Every path of a layer, its markers as the files that they are; not those of CernVM-FS.
-fn all(scan: &Scan) -> Vec<Vec<u8>> {
-    let entries = scan.entries.iter().map(|entry| entry.path.clone());
-    let whiteouts = scan.whiteouts.iter().map(|path| {
-        let (dir, name) = split(path);
-        join(dir, &[WHITEOUT, name].concat())
-    });
-    let opaque = scan.opaque.iter().map(|dir| join(dir, OPAQUE));
-    let hidden = (scan.hidden.iter())
-        .filter(|path| !CATALOG.contains(&split(path).1))
-        .cloned();
-    entries
-        .chain(whiteouts)
-        .chain(opaque)
-        .chain(hidden)
-        .collect()
-}
-
-/// Whether a marker of the tar is there in the form of overlayfs.
-fn is_overlay_marker(scan: &Scan, path: &[u8]) -> bool {
-    let (dir, name) = split(path);
-    match name.strip_prefix(WHITEOUT) {
-        _ if name == OPAQUE => scan.overlay_opaque.iter().any(|at| at == dir),
-        Some(of) => scan.overlay_whiteouts.contains(&join(dir, of)),
-        None => false,
-    }
-}
-
-/// A path's directory and its last name.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&[], path),
-    }
-}
-
 /// What to say when some of the layers are not whole.
 pub fn broken(name: &str, broken: usize, layers: usize) -> Error {
     Error::new(format!(
         "{broken} of {layers} layers of {name} are not whole"
     ))
     .hint("who publishes the repository can put them right; a local layer can be unpacked again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::progress::Unit;
+    use std::fs;
+    use std::path::PathBuf;
+
+    fn wanted(root: &Path, digest: &Digest) -> Wanted {
+        Wanted {
+            name: digest.to_string(),
+            diff_id: Some(Digest::of(b"tar")),
+            digest: Some(digest.clone()),
+            markers: Some(Markers {
+                whiteouts: vec!["etc/gone".to_owned()],
+                ..Markers::default()
+            }),
+            places: vec![(root.to_owned(), PathBuf::from("l/layerfs"))],
+        }
+    }
+
+    #[test]
+    fn what_a_layer_says_of_itself_must_agree_with_the_image() {
+        let temp = tempfile::tempdir().unwrap();
+        let progress = Progress::new("", 0, Unit::Bytes);
+        let digest = Digest::of(b"blob");
+        let look = |digest| {
+            let outcome = check(&wanted(temp.path(), digest), None, &progress);
+            let told: Vec<String> = outcome
+                .problems
+                .iter()
+                .map(|(_, what)| what.clone())
+                .collect();
+            (outcome.state(), outcome.checked, told.join("; "))
+        };
+        assert_eq!(look(&digest).0, "missing");
+        let at = |path: &str| temp.path().join("l").join(path);
+        fs::create_dir_all(at("layerfs/etc")).unwrap();
+        fs::write(at("layerfs/etc/.wh.gone"), "").unwrap();
+        fs::write(at("layerfs/etc/file"), "12").unwrap();
+        assert_eq!(
+            look(&digest),
+            ("ok", vec!["markers", "read"], String::new())
+        );
+
+        fs::create_dir_all(at(".metadata")).unwrap();
+        let layers = |digest: &Digest| {
+            let id = Digest::of(b"tar");
+            format!(r#"[{{"compressed-diff-digest":"{digest}","diff-digest":"{id}"}}]"#)
+        };
+        fs::write(at(".metadata/layers.json"), layers(&digest)).unwrap();
+        let all = vec!["layers.json", "markers", "read"];
+        assert_eq!(look(&digest), ("ok", all, String::new()));
+        let (state, _, told) = look(&Digest::of(b"other"));
+        assert_eq!(state, "broken");
+        assert!(
+            told.contains("says digest") && !told.contains("diffID"),
+            "{told}"
+        );
+        fs::write(at(".metadata/layers.json"), "{").unwrap();
+        assert!(look(&digest).2.contains("cannot read"));
+        fs::remove_file(at("layerfs/etc/.wh.gone")).unwrap();
+        assert!(look(&digest).2.contains("by the layer, not by both"));
+    }
+
+    #[test]
+    fn problems_without_end_are_counted() {
+        let mut outcome = Outcome::default();
+        for _ in 0..MAX_PROBLEMS + 7 {
+            outcome.problem(Some(b"x"), "y");
+        }
+        assert_eq!((outcome.problems.len(), outcome.more), (MAX_PROBLEMS, 7));
+    }
 }
