@@ -174,7 +174,7 @@ impl Facts {
                     value["error"] = json!(why);
                 }
                 if let Some(contents) = &layer.contents {
-                    add_contents(&mut value, contents);
+                    contents.tell(&mut value);
                 }
                 value
             })
@@ -224,7 +224,7 @@ impl Facts {
             let size = layer.size.map_or("?".to_owned(), human);
             lines.push(format!("  {} {size:>9}  {place}", layer.digest));
             if let Some(contents) = &layer.contents {
-                lines.push(format!("    {}", contents_line(contents)));
+                lines.push(format!("    {}", contents.line()));
             }
         }
         lines
@@ -233,34 +233,6 @@ impl Facts {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn add_contents(value: &mut Value, contents: &Contents) {
-    let paths = |paths: &[Vec<u8>]| -> Vec<String> {
-        let texts = paths.iter().map(|path| String::from_utf8_lossy(path));
-        texts.map(std::borrow::Cow::into_owned).collect()
-    };
-    value["files"] = json!(contents.files);
-    value["bytes"] = json!(contents.bytes);
-    value["directories"] = json!(contents.dirs);
-    value["others"] = json!(contents.others);
-    value["whiteouts"] = json!(paths(&contents.whiteouts));
-    value["opaque"] = json!(paths(&contents.opaque));
-}
-
-fn contents_line(contents: &Contents) -> String {
-    let mut line = format!("files {}, {}", contents.files, human(contents.bytes));
-    for (what, number) in [
-        ("directories", contents.dirs),
-        ("others", contents.others),
-        ("whiteouts", contents.whiteouts.len() as u64),
-        ("opaque", contents.opaque.len() as u64),
-    ] {
-        if number > 0 {
-            line.push_str(&format!(", {what} {number}"));
-        }
-    }
-    line
 }
 
 /// The first place that has the layer, opened; where none has, the first that may have it.

@@ -1,10 +1,11 @@
 //! `cvmfs-image ls`: the images that the repositories have.
 
+mod line;
+
 use std::collections::HashSet;
 use std::io::Write;
 
 use rustix::fs::FileType;
-use serde_json::{Value, json};
 
 use super::beneath::is_absent;
 use super::find::Places;
@@ -13,8 +14,9 @@ use super::name::Name;
 use super::pattern::Pattern;
 use super::podman::{Store, Thin};
 use super::repository::Repository;
-use super::{human, say};
+use super::say;
 use crate::error::{Context, Error, Result};
+use line::{Long, Told, as_json, as_text};
 
 /// The file that makes a directory of `.metadata` an image.
 const MANIFEST: &[u8] = b"manifest.json";
@@ -255,20 +257,6 @@ fn state(thin: &Thin, manifest: &Manifest) -> &'static str {
     if same { "current" } else { "older" }
 }
 
-/// What is told of an image beside its name.
-#[derive(Default)]
-struct Told {
-    long: Option<Long>,
-    podman: Option<&'static str>,
-}
-
-/// What a manifest tells of an image.
-struct Long {
-    layers: usize,
-    size: Option<u64>,
-    flat: bool,
-}
-
 fn manifest(repository: &Repository, name: &Name) -> Result<Manifest> {
     let manifest = repository.manifest(name)?;
     manifest.ok_or_else(|| Error::new(format!("{name} has no manifest")))
@@ -283,51 +271,12 @@ fn long(repository: &Repository, name: &Name) -> Result<Long> {
     })
 }
 
-fn as_json(name: &Name, place: &str, told: &Told) -> Value {
-    let mut value = json!({"name": name.to_string(), "repository": place});
-    if let Some(long) = &told.long {
-        value["layers"] = json!(long.layers);
-        value["size"] = json!(long.size);
-        value["flat"] = json!(long.flat);
-    }
-    if let Some(podman) = told.podman {
-        value["podman"] = match podman {
-            "-" => Value::Null,
-            word => json!(word),
-        };
-    }
-    value
-}
-
-/// A line of columns; they have no heading, for a listing is often read by another program.
-fn as_text(name: &Name, place: &str, told: &Told, long: bool) -> String {
-    let mut line = name.to_string();
-    if long || told.podman.is_some() {
-        line = format!("{line:<50}");
-    }
-    if let Some(podman) = told.podman {
-        line.push_str(&format!(" {podman:<7}"));
-    }
-    if long {
-        let unknown = || "?".to_owned();
-        let long = told.long.as_ref();
-        let layers = long.map_or_else(unknown, |l| l.layers.to_string());
-        let size = long.and_then(|l| l.size).map_or_else(unknown, human);
-        let flat = match long {
-            None => "?",
-            Some(long) if long.flat => "flat",
-            Some(_) => "-",
-        };
-        line.push_str(&format!(" {layers:>3} {size:>9}  {flat:<4}  {place}"));
-    }
-    line.trim_end().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::digest::Digest;
     use crate::image::manifest::{self, Blob};
+    use serde_json::{Value, json};
     use std::fs;
     use std::path::Path;
 

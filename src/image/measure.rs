@@ -1,10 +1,13 @@
 //! What a layer holds: how many files of what size, and what it deletes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use rustix::fs::fstat;
+use serde_json::{Value, json};
 
 use super::beneath::{Dir, os};
+use super::human;
 use super::progress::Progress;
 use super::scan::{Kind, scan};
 use crate::error::{Context, Result};
@@ -26,6 +29,38 @@ pub struct Contents {
     pub opaque: Vec<Vec<u8>>,
     /// The directories that this user may not read.
     pub unreadable: u64,
+}
+
+impl Contents {
+    /// Adds the figures to what is told of a layer in JSON.
+    pub fn tell(&self, value: &mut Value) {
+        let paths = |paths: &[Vec<u8>]| -> Vec<String> {
+            let texts = paths.iter().map(|path| String::from_utf8_lossy(path));
+            texts.map(Cow::into_owned).collect()
+        };
+        value["files"] = json!(self.files);
+        value["bytes"] = json!(self.bytes);
+        value["directories"] = json!(self.dirs);
+        value["others"] = json!(self.others);
+        value["whiteouts"] = json!(paths(&self.whiteouts));
+        value["opaque"] = json!(paths(&self.opaque));
+    }
+
+    /// The figures in a line.
+    pub fn line(&self) -> String {
+        let mut line = format!("files {}, {}", self.files, human(self.bytes));
+        for (what, number) in [
+            ("directories", self.dirs),
+            ("others", self.others),
+            ("whiteouts", self.whiteouts.len() as u64),
+            ("opaque", self.opaque.len() as u64),
+        ] {
+            if number > 0 {
+                line.push_str(&format!(", {what} {number}"));
+            }
+        }
+        line
+    }
 }
 
 /// Looks at each entry of a layer; no file is read.

@@ -39,14 +39,13 @@ fn ten_thousand_images_cost_as_many_calls_as_ten() {
                 "/etc/release",
             ];
             let run = [&["--runtime", "cvmfs-run"], &container[..]].concat();
-            let counts = vec![
+            vec![
                 ("ls NAME", image(&["ls", IMAGE])),
                 ("ls NAME --long", image(&["ls", IMAGE, "--long"])),
                 ("inspect", image(&["inspect", IMAGE])),
                 ("pull", image(&["pull", IMAGE])),
                 ("podman run", calls(&shelf, "podman", &run)),
-            ];
-            counts
+            ]
         })
         .collect();
     for ((what, few), (_, many)) in counts[0].iter().zip(&counts[1]) {
