@@ -25,14 +25,23 @@ _cvmfs__image() {
             cvmfs__image,ls)
                 cmd="cvmfs__image__subcmd__ls"
                 ;;
+            cvmfs__image,prune)
+                cmd="cvmfs__image__subcmd__prune"
+                ;;
             cvmfs__image,pull)
                 cmd="cvmfs__image__subcmd__pull"
+                ;;
+            cvmfs__image,stat)
+                cmd="cvmfs__image__subcmd__stat"
                 ;;
             cvmfs__image,thin)
                 cmd="cvmfs__image__subcmd__thin"
                 ;;
             cvmfs__image,unpack)
                 cmd="cvmfs__image__subcmd__unpack"
+                ;;
+            cvmfs__image,verify)
+                cmd="cvmfs__image__subcmd__verify"
                 ;;
             cvmfs__image__subcmd__help,help)
                 cmd="cvmfs__image__subcmd__help__subcmd__help"
@@ -43,14 +52,23 @@ _cvmfs__image() {
             cvmfs__image__subcmd__help,ls)
                 cmd="cvmfs__image__subcmd__help__subcmd__ls"
                 ;;
+            cvmfs__image__subcmd__help,prune)
+                cmd="cvmfs__image__subcmd__help__subcmd__prune"
+                ;;
             cvmfs__image__subcmd__help,pull)
                 cmd="cvmfs__image__subcmd__help__subcmd__pull"
+                ;;
+            cvmfs__image__subcmd__help,stat)
+                cmd="cvmfs__image__subcmd__help__subcmd__stat"
                 ;;
             cvmfs__image__subcmd__help,thin)
                 cmd="cvmfs__image__subcmd__help__subcmd__thin"
                 ;;
             cvmfs__image__subcmd__help,unpack)
                 cmd="cvmfs__image__subcmd__help__subcmd__unpack"
+                ;;
+            cvmfs__image__subcmd__help,verify)
+                cmd="cvmfs__image__subcmd__help__subcmd__verify"
                 ;;
             *)
                 ;;
@@ -59,7 +77,7 @@ _cvmfs__image() {
 
     case "${cmd}" in
         cvmfs__image)
-            opts="-h -V --help --version pull ls inspect thin unpack help"
+            opts="-h -V --help --version pull ls inspect verify stat prune thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -73,7 +91,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help)
-            opts="pull ls inspect thin unpack help"
+            opts="pull ls inspect verify stat prune thin unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -128,7 +146,35 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__pull)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__stat)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -170,8 +216,22 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cvmfs__subcmd__image__subcmd__inspect)
-            opts="-r -h --repository --cvmfs-root --json --help"
+            opts="-r -h --repository --cvmfs-root --files --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -197,12 +257,42 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__ls)
-            opts="-r -l -h --repository --cvmfs-root --long --json --help"
+            opts="-r -l -h --repository --cvmfs-root --long --podman --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__prune)
+            opts="-a -r -h --all --images --dry-run --local --repository --cvmfs-root --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --local)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -246,6 +336,40 @@ _cvmfs__image() {
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__stat)
+            opts="-r -h --repository --cvmfs-root --interval --count --files --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -314,6 +438,36 @@ _cvmfs__image() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__verify)
+            opts="-r -h --repository --cvmfs-root --against --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --against)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
