@@ -251,7 +251,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let progress = Progress::new("", 0, Unit::Bytes);
         let digest = Digest::of(b"blob");
-        let look = |digest| {
+        let look = |digest: &Digest| {
             let outcome = check(&wanted(temp.path(), digest), None, &progress);
             let told: Vec<String> = outcome
                 .problems
