@@ -53,9 +53,12 @@ test: tools trixie build
 demo: tools build
 	@tests/demo $(IMAGE)
 
-# One table: cvmfs-run beside runc and crun. /run is a tmpfs, as on any host.
-bench: tools
+# Two tables: cvmfs-run beside runc and crun, and cvmfs-image pull beside podman pull, which needs the
+# tests' input. /run is a tmpfs, as on any host.
+bench: tools build
 	$(STATICALLY) unshare --mount sh -c 'mount -t tmpfs tmpfs /run && exec cargo bench --locked --bench runtime'
+	cargo build --release --locked --manifest-path tests/client/Cargo.toml
+	$(STATICALLY) tests/lab cargo bench --locked --features lab --bench pull
 
 # Writes the manual pages and completions that are made from the command lines' definition.
 man:

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, bundle, flatten, inspect, link, ls, pull, push, say, thin, unpack};
+use super::{
+    Report, bundle, flatten, inspect, link, ls, prune, pull, push, say, stat, thin, unpack, verify,
+};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -32,6 +34,9 @@ pub enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Link(link::Link),
+    Verify(verify::Verify),
+    Stat(stat::Stat),
+    Prune(prune::Prune),
     Thin(thin::Thin),
     Bundle(bundle::Bundle),
     Push(push::Push),
@@ -46,6 +51,9 @@ impl Command {
             Self::Ls(ls) => return ls.exec(out),
             Self::Inspect(inspect) => return inspect.exec(out),
             Self::Link(link) => return link.exec(out),
+            Self::Verify(verify) => return verify.exec(out),
+            Self::Stat(stat) => return stat.exec(out),
+            Self::Prune(prune) => return prune.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
             Self::Bundle(bundle) => bundle.exec()?,

@@ -294,9 +294,9 @@ fn meta<R: Read>(entry: &mut Entry<'_, R>) -> Result<Meta> {
 
 /// A tar whose last block is filled: some writers (umoci) leave that out. What is cut off earlier
 /// than in the padding is found by the digests.
-struct Padded<R> {
-    tar: R,
-    length: u64,
+pub(super) struct Padded<R> {
+    pub(super) tar: R,
+    pub(super) length: u64,
 }
 
 impl<R: Read> Read for Padded<R> {
@@ -315,7 +315,7 @@ impl<R: Read> Read for Padded<R> {
 
 /// A path of a tar as a path below the root; one that begins there (umoci writes `/`) means the
 /// layer's root, as for every engine. What would lead out is refused, not mended.
-pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>> {
     let parts: Vec<&[u8]> = path
         .split(|&b| b == b'/')
         .filter(|part| !part.is_empty() && *part != b".")

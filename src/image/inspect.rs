@@ -5,25 +5,30 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::beneath::is_absent;
+use super::beneath::{Dir, is_absent};
 use super::digest::Digest;
 use super::find::{self, Places, find};
+use super::measure::{Contents, measure};
 use super::name::Name;
 use super::parallel;
+use super::progress::{Progress, Unit};
 use super::repository::Repository;
 use super::{human, say};
 use crate::error::{Context, Error, Result, one_line};
 
 /// Show an image of the repositories: its configuration, and where each layer lies
 ///
-/// Nothing is made and nothing but the manifest, the configuration and each layer's own directory is
-/// read. Layers may lie in another repository than the manifest does; one that lies in none of them
+/// Nothing is made, and without --files nothing but the manifest, the configuration and each layer's
+/// own directory is read. Layers may lie in another repository than the manifest does; one that lies in none of them
 /// is shown as missing, and the image can then not be pulled.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 EXAMPLES
   What an image runs, and where its files are:
     cvmfs-image inspect science/python:3.11
+
+  What each layer holds and deletes, which takes a look at every file:
+    cvmfs-image inspect science/python:3.11 --files
 
   Its layers' directories, for programs:
     cvmfs-image inspect science/python:3.11 --json | jq -r '.layers[].path'")]
@@ -34,6 +39,11 @@ pub struct Inspect {
 
     #[command(flatten)]
     places: Places,
+
+    /// Look at every file: tell of each layer the number and size of its files, and what it deletes
+    /// or hides of the layers beneath (whiteouts and opaque directories)
+    #[arg(long)]
+    files: bool,
 
     /// Write JSON; `config` is the image's own, unchanged
     #[arg(long)]
@@ -56,6 +66,7 @@ struct Layer {
     digest: Digest,
     size: Option<u64>,
     place: Place,
+    contents: Option<Contents>,
 }
 
 /// Where a layer lies.
@@ -71,7 +82,7 @@ impl Inspect {
     pub fn exec(&self, out: &mut dyn Write) -> Result<Vec<String>> {
         let name = Name::parse(&self.name)?;
         let repositories = self.places.open()?;
-        let (facts, notes) = Facts::gather(&repositories, name)?;
+        let (facts, notes) = Facts::gather(&repositories, name, self.files)?;
         match self.json {
             true => {
                 let text = serde_json::to_string_pretty(&facts.json());
@@ -90,7 +101,7 @@ impl Inspect {
 }
 
 impl Facts {
-    fn gather(repositories: &[Repository], name: Name) -> Result<(Self, Vec<String>)> {
+    fn gather(repositories: &[Repository], name: Name, files: bool) -> Result<(Self, Vec<String>)> {
         let (home, manifest) = find(repositories, &name)?;
         let mut notes = Vec::new();
         let bytes = find::config(repositories, &manifest.config)?;
@@ -102,14 +113,27 @@ impl Facts {
             .transpose();
         let config =
             config.doing(|| format!("cannot read the configuration {}", manifest.config))?;
+        let progress = Progress::new("looking at the files", 0, Unit::Things);
         let layers = parallel::each(manifest.layers.len(), |n| {
             let digest = manifest.layers[n].clone();
+            let (place, dir) = place(home, repositories, &digest);
+            let contents = dir.filter(|_| files).map(|dir| measure(&dir, &progress));
             Ok(Layer {
-                place: place(home, repositories, &digest),
+                place,
                 size: manifest.sizes.get(n).copied().flatten(),
+                contents: contents.transpose()?,
                 digest,
             })
         })?;
+        drop(progress);
+        let closed = (layers.iter().flat_map(|l: &Layer| &l.contents))
+            .map(|contents| contents.unreadable)
+            .sum::<u64>();
+        if closed > 0 {
+            notes.push(format!(
+                "what {closed} directories hold is not known, for this user may not read them"
+            ));
+        }
         let flat = match home.flat(&manifest.config) {
             Ok(dir) => Some(dir.shown("")),
             Err(err) if is_absent(&err) => None,
@@ -148,6 +172,9 @@ impl Facts {
                 });
                 if let Place::Closed(why) = &layer.place {
                     value["error"] = json!(why);
+                }
+                if let Some(contents) = &layer.contents {
+                    contents.tell(&mut value);
                 }
                 value
             })
@@ -196,6 +223,9 @@ impl Facts {
             };
             let size = layer.size.map_or("?".to_owned(), human);
             lines.push(format!("  {} {size:>9}  {place}", layer.digest));
+            if let Some(contents) = &layer.contents {
+                lines.push(format!("    {}", contents.line()));
+            }
         }
         lines
     }
@@ -205,18 +235,18 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The first place that has the layer; where none has, the first that may have it.
-fn place(home: &Repository, repositories: &[Repository], digest: &Digest) -> Place {
+/// The first place that has the layer, opened; where none has, the first that may have it.
+fn place(home: &Repository, repositories: &[Repository], digest: &Digest) -> (Place, Option<Dir>) {
     let mut found = Place::Missing;
     for repository in std::iter::once(home).chain(repositories) {
         match repository.layer(digest) {
-            Ok(dir) => return Place::At(dir.shown("")),
+            Ok(dir) => return (Place::At(dir.shown("")), Some(dir)),
             Err(err) if is_absent(&err) => {}
             Err(err) if matches!(found, Place::Missing) => found = Place::Closed(err.to_string()),
             Err(_) => {}
         }
     }
-    found
+    (found, None)
 }
 
 fn row(title: &str, text: &str) -> String {
@@ -340,7 +370,8 @@ mod tests {
         put("b.org", ".metadata/f", "");
         put("b.org", &format!("{}/f", layer_path(&layers[1])), "");
         let repositories = Repository::discover(temp.path()).unwrap();
-        let gather = || Facts::gather(&repositories, Name::parse("quay.io/x:1").unwrap()).unwrap();
+        let gather =
+            || Facts::gather(&repositories, Name::parse("quay.io/x:1").unwrap(), true).unwrap();
         let (facts, notes) = gather();
         assert!(
             facts.config.is_none() && notes[0].contains("skopeo inspect"),
@@ -365,13 +396,16 @@ mod tests {
         assert_eq!(value["size"], 6000);
         assert_eq!(value["layers"][2]["diffID"], ids[2]);
         assert_eq!(value["config"]["config"]["User"], "x");
+        assert_eq!(value["layers"][1]["files"], 1);
+        assert_eq!(value["layers"][2]["files"], Value::Null);
         let lines = facts.lines();
-        let tail = &lines[lines.len() - 4..];
+        let tail = &lines[lines.len() - 6..];
         assert_eq!(tail[0], "Layers       3, 6.0 kB compressed, 1 not there");
+        assert_eq!(tail[2], "    files 1, 0 B");
         assert_eq!(
-            tail[2],
+            tail[3],
             format!("  {}    2.0 kB  {}", ids[1], at("b.org", 1))
         );
-        assert_eq!(tail[3], format!("  {}    2.0 kB  missing", ids[2]));
+        assert_eq!(tail[5], format!("  {}    2.0 kB  missing", ids[2]));
     }
 }

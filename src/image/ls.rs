@@ -1,18 +1,22 @@
 //! `cvmfs-image ls`: the images that the repositories have.
 
+mod line;
+
 use std::collections::HashSet;
 use std::io::Write;
 
 use rustix::fs::FileType;
-use serde_json::{Value, json};
 
 use super::beneath::is_absent;
 use super::find::Places;
+use super::manifest::Manifest;
 use super::name::Name;
 use super::pattern::Pattern;
+use super::podman::{Store, Thin};
 use super::repository::Repository;
-use super::{human, say};
+use super::say;
 use crate::error::{Context, Error, Result};
+use line::{Long, Told, as_json, as_text};
 
 /// The file that makes a directory of `.metadata` an image.
 const MANIFEST: &[u8] = b"manifest.json";
@@ -35,12 +39,16 @@ EXAMPLES
     cvmfs-image ls science/python
     cvmfs-image ls '*python*:3.*' --long
 
+  Which of them podman has, and whether as the repository has them now:
+    cvmfs-image ls --podman
+
   For programs, an object a line:
     cvmfs-image ls --long --json | jq -r 'select(.size > 1e9).name'
 
 SPEED
   Without --long, directories alone are read, and only those that may have what is asked for. With
-  it, each image's manifest is read as well, which a network file system must fetch.")]
+  it, each image's manifest is read as well, which a network file system must fetch. --podman reads
+  podman's store once, and the manifests of those images only that it has.")]
 pub struct Ls {
     /// Only images whose whole name matches: * is any characters, slashes as well, ? is one,
     /// [a-z] is one of a set
@@ -55,6 +63,11 @@ pub struct Ls {
     #[arg(short, long)]
     long: bool,
 
+    /// Tell also what podman has under the name: `current`, the image as the repository has it,
+    /// thin or whole; `older`, a thin image of another state of it; `other`, anything else; or -
+    #[arg(long)]
+    podman: bool,
+
     /// Write a JSON object a line
     #[arg(long)]
     json: bool,
@@ -65,13 +78,22 @@ impl Ls {
     pub fn exec(&self, out: &mut dyn Write) -> Result<Vec<String>> {
         let pattern = Pattern::parse(&self.glob)?;
         let repositories = self.places.open()?;
+        let mut notes = Vec::new();
+        let store = match self.podman {
+            true => Store::open()?,
+            false => None,
+        };
+        if self.podman && store.is_none() {
+            notes.push("podman is not installed, and so has none of them".to_owned());
+        }
         let mut list = List {
             ls: self,
             pattern,
             out,
+            store,
             seen: HashSet::new(),
             strange: 0,
-            notes: Vec::new(),
+            notes,
         };
         let exact = list.pattern.exact()?;
         for repository in &repositories {
@@ -102,6 +124,7 @@ struct List<'a> {
     ls: &'a Ls,
     pattern: Pattern,
     out: &'a mut dyn Write,
+    store: Option<Store>,
     seen: HashSet<String>,
     strange: usize,
     notes: Vec<String>,
@@ -172,40 +195,75 @@ impl List<'_> {
         if !self.pattern.matches(&text) || !self.seen.insert(text) {
             return Ok(true);
         }
-        let more = match self.ls.long {
-            true => match long(repository, name) {
-                Ok(more) => Some(more),
-                Err(err) => {
-                    self.notes.push(err.to_string());
-                    None
-                }
-            },
-            false => None,
-        };
+        let mut told = Told::default();
+        if self.ls.long {
+            told.long = self.noted(|_| long(repository, name));
+        }
+        if self.ls.podman {
+            let kept = self.noted(|list| list.kept(repository, name)).flatten();
+            told.podman = Some(kept.unwrap_or("-"));
+        }
         let place = repository.shown();
         let place = repository
             .name()
             .map_or(place.display().to_string(), str::to_owned);
-        let line = match (self.ls.json, self.ls.long) {
-            (true, _) => as_json(name, &place, more.as_ref()).to_string(),
-            (false, false) => name.to_string(),
-            (false, true) => as_text(name, &place, more.as_ref()),
+        let line = match self.ls.json {
+            true => as_json(name, &place, &told).to_string(),
+            false => as_text(name, &place, &told, self.ls.long),
         };
         say(self.out, &line)
     }
+
+    /// What is known; a failure is told at the end, for the rest of the list is worth having.
+    fn noted<T>(&mut self, ask: impl FnOnce(&Self) -> Result<T>) -> Option<T> {
+        match ask(self) {
+            Ok(known) => Some(known),
+            Err(err) => {
+                self.notes.push(err.to_string());
+                None
+            }
+        }
+    }
+
+    /// What podman has under the name.
+    fn kept(&self, repository: &Repository, name: &Name) -> Result<Option<&'static str>> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        let text = name.to_string();
+        let mut images = store.images.iter();
+        let Some(image) = images.find(|image| image.names.contains(&text)) else {
+            return Ok(None);
+        };
+        let manifest = manifest(repository, name)?;
+        Ok(Some(match store.thin(image)? {
+            Some(thin) if thin.bare => state(&thin, &manifest),
+            _ if image.id == manifest.config.hex() => "current",
+            _ => "other",
+        }))
+    }
 }
 
-/// What a manifest tells of an image.
-struct Long {
-    layers: usize,
-    size: Option<u64>,
-    flat: bool,
+/// Whether a thin image is of this manifest (pure).
+fn state(thin: &Thin, manifest: &Manifest) -> &'static str {
+    let same = match &thin.named.config {
+        Some(config) => *config == manifest.config,
+        // Annotations alone do not tell the configuration.
+        None => {
+            let layers = manifest.layers.iter().map(|layer| layer.hex().to_owned());
+            thin.named.digests() == layers.collect::<Vec<_>>()
+        }
+    };
+    if same { "current" } else { "older" }
+}
+
+fn manifest(repository: &Repository, name: &Name) -> Result<Manifest> {
+    let manifest = repository.manifest(name)?;
+    manifest.ok_or_else(|| Error::new(format!("{name} has no manifest")))
 }
 
 fn long(repository: &Repository, name: &Name) -> Result<Long> {
-    let manifest = repository
-        .manifest(name)?
-        .ok_or_else(|| Error::new(format!("{name} has no manifest")))?;
+    let manifest = manifest(repository, name)?;
     Ok(Long {
         layers: manifest.layers.len(),
         size: manifest.size(),
@@ -213,35 +271,12 @@ fn long(repository: &Repository, name: &Name) -> Result<Long> {
     })
 }
 
-fn as_json(name: &Name, place: &str, long: Option<&Long>) -> Value {
-    let mut value = json!({"name": name.to_string(), "repository": place});
-    if let Some(long) = long {
-        value["layers"] = json!(long.layers);
-        value["size"] = json!(long.size);
-        value["flat"] = json!(long.flat);
-    }
-    value
-}
-
-/// A line of columns; they have no heading, for a listing is often read by another program.
-fn as_text(name: &Name, place: &str, long: Option<&Long>) -> String {
-    let unknown = || "?".to_owned();
-    let layers = long.map_or_else(unknown, |l| l.layers.to_string());
-    let size = long.and_then(|l| l.size).map_or_else(unknown, human);
-    let flat = match long {
-        None => "?",
-        Some(long) if long.flat => "flat",
-        Some(_) => "-",
-    };
-    let name = name.to_string();
-    format!("{name:<50} {layers:>3} {size:>9}  {flat:<4}  {place}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::digest::Digest;
     use crate::image::manifest::{self, Blob};
+    use serde_json::{Value, json};
     use std::fs;
     use std::path::Path;
 
@@ -267,6 +302,7 @@ mod tests {
             },
             long: flags.contains(&"long"),
             json: flags.contains(&"json"),
+            podman: false,
         };
         let mut out = Vec::new();
         let notes = ls.exec(&mut out).unwrap();
@@ -364,6 +400,27 @@ mod tests {
     }
 
     #[test]
+    fn a_thin_image_is_current_by_the_configuration_or_else_by_the_layers() {
+        let (config, layer) = (Digest::of(b"config"), Digest::of(b"layer"));
+        let manifest = |config: &Digest| Manifest {
+            config: config.clone(),
+            layers: vec![layer.clone()],
+            sizes: vec![None],
+        };
+        let origin = format!(r#""origin":{{"reference":"x","config":"{config}"}},"#);
+        for (origin, now, word) in [
+            (origin.as_str(), &config, "current"),
+            (&origin, &layer, "older"),
+            ("", &layer, "current"),
+        ] {
+            let text = format!(r#"{{"version":1,{origin}"layers":[{{"layer":"{layer}"}}]}}"#);
+            let named = crate::image::named::Named::by_descriptor(&text).unwrap();
+            let thin = Thin { named, bare: true };
+            assert_eq!(state(&thin, &manifest(now)), word);
+        }
+    }
+
+    #[test]
     fn a_reader_that_went_away_ends_the_list() {
         struct Gone;
         impl Write for Gone {
@@ -383,6 +440,7 @@ mod tests {
             },
             long: false,
             json: false,
+            podman: false,
         };
         assert!(ls.exec(&mut Gone).unwrap().is_empty());
     }

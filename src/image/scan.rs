@@ -9,13 +9,13 @@ use crate::error::{Context, Result};
 use crate::request::descriptor::Markers;
 
 /// What begins the name of a marker.
-const WHITEOUT: &[u8] = b".wh.";
+pub const WHITEOUT: &[u8] = b".wh.";
 /// What begins a name that AUFS keeps for itself.
 const AUFS: &[u8] = b".wh..wh.";
 /// The marker of an opaque directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Files by which CernVM-FS divides its catalogs.
-const CATALOG: [&[u8]; 2] = [b".cvmfscatalog", b".cvmfsautocatalog"];
+pub const CATALOG: [&[u8]; 2] = [b".cvmfscatalog", b".cvmfsautocatalog"];
 
 /// The type of an entry, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

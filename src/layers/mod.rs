@@ -8,5 +8,5 @@ mod locate;
 pub mod open;
 pub mod whiteout;
 
-pub use locate::{Candidate, candidates};
+pub use locate::{Candidate, Kind, candidates, digest_in_path};
 pub use open::{Found, Layer, find};

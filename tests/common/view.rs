@@ -39,10 +39,15 @@ impl View {
 
     /// Serves the repository under a name, and does not mount it.
     pub fn unmounted(stem: &str) -> Self {
+        let storage = std::env::var_os("CVMFS_RUN_TEST_REPOSITORY").expect("set by tests/lab");
+        Self::serving(stem, Path::new(&storage))
+    }
+
+    /// Serves another storage of the repository, and does not mount it.
+    pub fn serving(stem: &str, storage: &Path) -> Self {
         let name = unique(stem) + ".example.org";
         let dir = lab().join(unique("view"));
         std::fs::create_dir(&dir).expect("the laboratory is ours");
-        let storage = std::env::var_os("CVMFS_RUN_TEST_REPOSITORY").expect("set by tests/lab");
         let server = program()
             .arg("serve")
             .arg("--directory")

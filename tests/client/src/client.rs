@@ -17,7 +17,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use cvmfs::{
@@ -164,6 +164,8 @@ struct Client {
     nodes: RwLock<Nodes>,
     files: Handles<Open>,
     listings: Handles<Vec<Arc<Node>>>,
+    mounted: Instant,
+    opens: AtomicU64,
 }
 
 impl Client {
@@ -179,6 +181,8 @@ impl Client {
             nodes: RwLock::default(),
             files: Handles::default(),
             listings: Handles::default(),
+            mounted: Instant::now(),
+            opens: AtomicU64::new(0),
         };
         let root = client.tree.entry("")?;
         client.intern(INodeNo::ROOT.0, vec![(String::new(), root)]);
@@ -338,9 +342,20 @@ impl Client {
             "user.ndownload" => objects.downloads().to_string(),
             // In KiB.
             "user.rx" => (objects.received() / 1024).to_string(),
+            "user.nopen" => self.opens.load(Relaxed).to_string(),
+            // In minutes.
+            "user.uptime" => (self.mounted.elapsed().as_secs() / 60).to_string(),
             "user.pid" => process::id().to_string(),
             "user.hash" if kind(&node.entry) == FileType::RegularFile => {
                 node.entry.content_hash_string()?
+            }
+            // The hash of the local copy. What was downloaded was checked, and is not hashed again.
+            "user.lhash" if kind(&node.entry) == FileType::RegularFile => {
+                let hash = node.entry.content_hash_string()?;
+                match objects.has(&hash) {
+                    true => hash,
+                    false => "Not in cache".to_owned(),
+                }
             }
             _ => return None,
         })
@@ -473,6 +488,7 @@ impl Filesystem for Client {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.opens.fetch_add(1, Relaxed);
         match self.open_file(ino) {
             Ok(file) => reply.opened(self.files.add(file), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(errno(&error)),

@@ -111,6 +111,13 @@ impl Objects {
         self.received.load(Relaxed)
     }
 
+    /// Whether an object lies in the cache.
+    pub fn has(&self, hash: &str) -> bool {
+        hash.is_ascii()
+            && hash.len() >= 3
+            && self.cache.join(compose_object_path(hash, "")).is_file()
+    }
+
     /// The local file with an object's contents. Whoever asks for an object that is on its way
     /// waits for it; other objects come at the same time.
     pub fn get(&self, hash: &str, suffix: &str) -> Result<PathBuf, Error> {
