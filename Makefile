@@ -3,7 +3,7 @@
 TOOLS = podman runc crun fuse-overlayfs fuse3 uidmap skopeo buildah slirp4netns iptables netavark \
 	aardvark-dns conmon catatonit busybox-static umoci strace time iproute2 jq util-linux \
 	libseccomp-dev pkg-config gcc groff-base debootstrap slurm-wlm munge docker.io \
-	containerd
+	containerd docker-registry
 
 # Where `make install` puts things; DESTDIR goes before all of them.
 PREFIX = /usr/local

@@ -172,6 +172,7 @@ impl Options {
             annotations: &state.annotations,
             state_dir: &dir.path,
             maps: maps.as_ref(),
+            written: &rootfs::scratch::written(&bundle.config),
         };
         state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
 

@@ -77,6 +77,7 @@ fn precreate(context: &Context, text: &[u8]) -> Result<()> {
         annotations: &annotations,
         state_dir: &dir.path,
         maps: maps.as_ref(),
+        written: &rootfs::scratch::written(&config),
     };
     let mounted = context
         .config()

@@ -42,7 +42,7 @@ impl SpecCommand {
 }
 
 /// The specification with which runc begins as well.
-fn spec(rootless: bool, cgroup: Cgroup) -> Value {
+pub fn spec(rootless: bool, cgroup: Cgroup) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut spec = json!({
         "ociVersion": "1.0.2",

@@ -61,7 +61,7 @@ pub fn enter_new(config: &Path, systemd: bool) -> Result<()> {
     if joins || !fallback::reasons(&config, &Host::read()?, systemd).is_empty() {
         return Ok(());
     }
-    let maps = userns::maps(&config)?.unwrap_or_else(own_ids);
+    let maps = userns::maps(&config)?.unwrap_or_else(|| own_ids(&config));
     enter(&userns::namespace(&maps)?)
 }
 
@@ -122,12 +122,18 @@ pub fn maps(config: &Value) -> Result<Option<Maps>> {
     }
 }
 
-/// Where config.json maps nothing: root is the caller, and there is nobody else. So one bundle
-/// serves every user of a site.
-fn own_ids() -> Maps {
+/// Where config.json maps nothing: whom its process runs as is the caller, and there is nobody
+/// else. So one bundle serves every user of a site.
+fn own_ids(config: &Value) -> Maps {
+    let id = |kind: &str| {
+        let id = config.pointer(&format!("/process/user/{kind}"));
+        let id = id.and_then(Value::as_u64).unwrap_or_default();
+        // What is no ID is refused where the process is made.
+        u32::try_from(id).unwrap_or_default()
+    };
     Maps {
-        uids: format!("0 {} 1\n", geteuid()),
-        gids: format!("0 {} 1\n", getegid()),
+        uids: format!("{} {} 1\n", id("uid"), geteuid()),
+        gids: format!("{} {} 1\n", id("gid"), getegid()),
     }
 }
 

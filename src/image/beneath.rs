@@ -37,6 +37,12 @@ impl Dir {
         })
     }
 
+    /// A directory that was opened already; `shown` is its path in messages.
+    pub fn opened(fd: OwnedFd, shown: PathBuf) -> Self {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        Self { fd, shown, resolve }
+    }
+
     /// Opens a directory below this one; an empty path is this one again.
     pub fn dir(&self, path: impl AsRef<OsStr>) -> io::Result<Self> {
         let path = path.as_ref();

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use super::{Report, inspect, ls, pull, say, thin, unpack};
+use super::{Report, bundle, flatten, inspect, ls, pull, push, say, thin, unpack};
 use crate::error::{Result, one_line};
 
 /// Thin images for cvmfs-run, of images whose layers lie unpacked on CernVM-FS
@@ -32,6 +32,9 @@ pub enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Thin(thin::Thin),
+    Bundle(bundle::Bundle),
+    Push(push::Push),
+    Flatten(flatten::Flatten),
     Unpack(unpack::Unpack),
 }
 
@@ -43,6 +46,9 @@ impl Command {
             Self::Inspect(inspect) => return inspect.exec(out),
             Self::Pull(pull) => pull.exec()?,
             Self::Thin(thin) => thin.exec()?,
+            Self::Bundle(bundle) => bundle.exec()?,
+            Self::Push(push) => push.exec()?,
+            Self::Flatten(flatten) => flatten.exec()?,
             Self::Unpack(unpack) => unpack.exec()?,
         };
         say(out, &one_line(&done))?;

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::digest::Digest;
 use crate::error::{Error, Result};
 
+/// What a thin image tells people of itself.
+pub const THIN: &str = "its files lie on CernVM-FS; needs cvmfs-run";
+
 /// An image's configuration.
 pub struct Config {
     value: Map<String, Value>,
@@ -68,8 +71,37 @@ impl Config {
             .unwrap_or_default()
     }
 
-    fn field(&self, name: &str) -> Option<&Value> {
+    /// USER as it stands: empty, or USER[:GROUP] by name or number.
+    pub fn user_and_group(&self) -> &str {
+        let user = self.field("User").and_then(Value::as_str);
+        user.unwrap_or_default()
+    }
+
+    /// A list of words: Entrypoint, Cmd, Env.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let list = self.field(name).and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// A field of what containers run by.
+    pub fn field(&self, name: &str) -> Option<&Value> {
         self.value.get("config")?.get(name)
+    }
+
+    /// A field of the image itself.
+    pub fn top(&self, name: &str) -> Option<&Value> {
+        self.value.get(name)
+    }
+
+    /// The platform, as an index of several names it.
+    pub fn platform(&self) -> Value {
+        let told = ["architecture", "os", "variant", "os.version"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), self.top(key)?.clone())));
+        Value::Object(told.collect())
     }
 
     /// The configuration of the thin image of `name`, whose only layer has `diff_id`. All but the
@@ -97,10 +129,7 @@ impl Config {
             "created_by".to_owned(),
             json!(format!("cvmfs-image thin {name}")),
         );
-        step.insert(
-            "comment".to_owned(),
-            json!("its files lie on CernVM-FS; needs cvmfs-run"),
-        );
+        step.insert("comment".to_owned(), json!(THIN));
         history.push(Value::Object(step));
         self.value
             .insert("history".to_owned(), Value::Array(history));

@@ -315,7 +315,7 @@ impl<R: Read> Read for Padded<R> {
 
 /// A path of a tar as a path below the root; one that begins there (umoci writes `/`) means the
 /// layer's root, as for every engine. What would lead out is refused, not mended.
-fn clean(path: &[u8]) -> Result<Vec<u8>> {
+pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
     let parts: Vec<&[u8]> = path
         .split(|&b| b == b'/')
         .filter(|part| !part.is_empty() && *part != b".")

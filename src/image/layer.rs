@@ -18,8 +18,8 @@ use crate::request::descriptor;
 /// The operating system in the head of a gzip stream: unknown, so as not to tell one from another.
 const GZIP_OS: u8 = 255;
 
-/// What is written for an entry that only a thin image has.
-const OWN: Meta = Meta {
+/// What is written for an entry that no layer has as a file.
+pub const OWN: Meta = Meta {
     mode: 0,
     mtime: 0,
     owner: (0, 0),
@@ -55,9 +55,7 @@ pub fn write<W: Write>(
     // The file's time, its name and the system stay out of the head of the stream.
     let gzip = GzBuilder::new().operating_system(GZIP_OS);
     let gzip = gzip.write(Hashing::new(out), Compression::best());
-    let mut tar = Tar {
-        tar: Builder::new(Hashing::new(gzip)),
-    };
+    let mut tar = Tar::new(Hashing::new(gzip));
     let (dir, _) = descriptor::PATH.split_once('/').unwrap_or_default();
     let split = entries.partition_point(|entry| entry.path < dir.as_bytes());
     let (before, after) = entries.split_at(split);
@@ -88,7 +86,7 @@ pub fn write<W: Write>(
     for entry in after.iter().filter(|entry| entry.path != dir.as_bytes()) {
         tar.entry(image, entry)?;
     }
-    let tar = tar.tar.into_inner().doing(doing)?;
+    let tar = tar.finish().doing(doing)?;
     let diff_id = tar.digest();
     let gzip = tar.into_inner().finish().doing(doing)?;
     let (digest, size) = (gzip.digest(), gzip.length());
@@ -100,12 +98,26 @@ pub fn write<W: Write>(
     })
 }
 
-struct Tar<W: Write> {
+/// A tar being written, entry by entry.
+pub struct Tar<W: Write> {
     tar: Builder<W>,
 }
 
 impl<W: Write> Tar<W> {
-    fn entry(&mut self, image: &Image<'_>, entry: &Entry<'_>) -> Result<()> {
+    /// Begins one.
+    pub fn new(out: W) -> Self {
+        Self {
+            tar: Builder::new(out),
+        }
+    }
+
+    /// Ends it, and gives what it was written to.
+    pub fn finish(self) -> std::io::Result<W> {
+        self.tar.into_inner()
+    }
+
+    /// Appends an entry of an image as its layer has it, with its true owner.
+    pub fn entry(&mut self, image: &Image<'_>, entry: &Entry<'_>) -> Result<()> {
         let Entry { path, node, owner } = *entry;
         let doing = || format!("cannot copy {}", image.shown(path, node));
         let (meta, device) = image.meta(path, node)?;
@@ -152,7 +164,8 @@ impl<W: Write> Tar<W> {
         self.append(header, entry.path, None, &[][..]).doing(doing)
     }
 
-    fn put(
+    /// Appends an entry.
+    pub fn put(
         &mut self,
         kind: EntryType,
         path: &[u8],

@@ -81,6 +81,13 @@ impl Layout {
         Ok(())
     }
 
+    /// Takes a file beside the layout as a blob.
+    pub fn take(&mut self, file: &Path, digest: &Digest) -> Result<()> {
+        fs::copy(file, self.temp.path().join("scratch"))
+            .doing(|| format!("cannot copy {}", file.display()))?;
+        self.adopt(digest)
+    }
+
     /// Writes a blob.
     pub fn blob(&mut self, bytes: &[u8]) -> Result<Digest> {
         let mut file = self.scratch()?;

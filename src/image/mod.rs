@@ -9,11 +9,13 @@
 //! `ls` and `inspect` only look. `unpack` is the way back: it makes the layout of a repository from an OCI image.
 
 mod beneath;
+pub mod bundle;
 pub mod cli;
 mod config;
 mod digest;
 mod extract;
 mod find;
+pub mod flatten;
 pub mod inspect;
 mod layer;
 mod layout;
@@ -24,7 +26,10 @@ mod name;
 mod owners;
 mod parallel;
 mod pattern;
+mod progress;
 pub mod pull;
+pub mod push;
+mod reader;
 mod repository;
 mod scan;
 mod skeleton;
@@ -32,6 +37,7 @@ mod source;
 mod store;
 pub mod thin;
 pub mod unpack;
+mod users;
 
 use std::io::{ErrorKind, Write};
 

@@ -94,6 +94,11 @@ impl Repository {
         }
     }
 
+    /// The repository's root.
+    pub fn root(&self) -> &Dir {
+        &self.dir
+    }
+
     /// How to call the repository in messages.
     pub fn shown(&self) -> PathBuf {
         self.dir.shown("")
@@ -265,6 +270,11 @@ pub fn layer_path(digest: &Digest) -> String {
 pub fn config_path(digest: &Digest) -> String {
     let file = STANDARD.encode(digest.to_string());
     format!("podmanStore/overlay-images/{}/={file}", digest.hex())
+}
+
+/// Where podman's store in a repository keeps an image's manifest, in DUCC's form.
+pub fn stored_manifest_path(config: &Digest) -> String {
+    format!("podmanStore/overlay-images/{}/manifest", config.hex())
 }
 
 /// Refuses a configuration that is not the one its image ID says.

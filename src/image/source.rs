@@ -6,7 +6,7 @@ use std::io::BufWriter;
 use serde_json::{Map, Value};
 
 use super::beneath::{Dir, is_absent, os};
-use super::config::Config;
+use super::config::{Config, THIN};
 use super::layer::{self, Entry, Written};
 use super::layout::Layout;
 use super::manifest::Manifest;
@@ -129,6 +129,11 @@ impl<'a> Source<'a> {
         // The base's digest is not told: DUCC's manifest.json is not the registry's, and the
         // digest of the true one is not known.
         add("org.opencontainers.image.base.name", self.name.to_string());
+        // For whoever meets it where no runtime of ours is: without one, no program is found in it.
+        add(
+            "org.opencontainers.image.description",
+            format!("thin image of {}: {THIN}", self.name),
+        );
         Value::Object(all)
     }
 

@@ -94,6 +94,34 @@ impl Destination {
     }
 }
 
+/// Has skopeo copy an image.
+pub fn copy(source: &str, target: &str, flags: &[&str]) -> Result<()> {
+    let words = [&["copy", "--quiet"], flags, &[source, target]].concat();
+    let doing = || format!("cannot copy {source} to {target}");
+    match call("skopeo", &words) {
+        Call::Done(_) => Ok(()),
+        Call::Absent => {
+            Err(Error::new(format!("{}: skopeo is not installed", doing())).hint("install skopeo"))
+        }
+        Call::Failed(why) => Err(Error::caused(doing(), why)),
+    }
+}
+
+/// The ID of an image in podman's store, by any name that podman knows it under; `None` where there
+/// is no podman.
+pub fn podman_id(name: &str) -> Result<Option<String>> {
+    let words = ["image", "inspect", "--format", "{{.Id}}", "--", name];
+    match call("podman", &words) {
+        Call::Done(id) => Ok(Some(id.trim().to_owned())),
+        Call::Absent => Ok(None),
+        Call::Failed(why) => Err(Error::caused(
+            format!("cannot find {name} in podman's store"),
+            why,
+        )
+        .hint("see `podman images`, or say where it is, as in docker://NAME")),
+    }
+}
+
 /// Puts an image into podman's store where there is podman alone.
 fn by_podman(layout: &Path, tag: &str, name: &str, id: &str) -> Result<()> {
     // podman calls what it pulls from a layout by the path, which must then be a valid name.

@@ -10,14 +10,17 @@ use super::config::Config;
 use super::digest::Digest;
 use super::find::{self, Places, find};
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
+use super::manifest::Manifest;
 use super::name::{Name, is_ref_name};
 use super::repository::{Repository, verify_config};
 use super::source::Source;
 use crate::error::{Context, Error, Result};
 
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of configurations.
+pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of manifests.
+pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Make a thin image of an image whose layers lie unpacked in a repository
 ///
@@ -108,6 +111,8 @@ pub struct Made {
     size: u64,
     /// What the user should know of it.
     pub notes: Vec<String>,
+    /// The platform that its configuration names, as an index tells it.
+    pub platform: Value,
 }
 
 /// Makes the thin image of `name` in `layout`, which calls it `tag`. `config` is a file that has the
@@ -120,6 +125,22 @@ pub fn make(
     mut layout: Layout,
 ) -> Result<Made> {
     let (home, manifest) = find(repositories, name)?;
+    let (made, mut entry) = build(name, repositories, home, manifest, config, &mut layout)?;
+    entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
+    layout.finish(entry)?;
+    Ok(made)
+}
+
+/// Makes the thin image of `manifest`, which `home` has, in `layout`, and enters it nowhere; gives
+/// the descriptor of its manifest.
+pub fn build(
+    name: &Name,
+    repositories: &[Repository],
+    home: &Repository,
+    manifest: Manifest,
+    config: Option<&Path>,
+    layout: &mut Layout,
+) -> Result<(Made, Value)> {
     let bytes = match config {
         Some(path) => {
             let doing = || format!("cannot use the configuration {}", path.display());
@@ -132,9 +153,10 @@ pub fn make(
     };
     let config = Config::parse(&bytes, manifest.layers.len())
         .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+    let platform = config.platform();
     let source = Source::open(repositories, home, name, manifest)?;
 
-    let made = source.make(&config, &mut layout)?;
+    let made = source.make(&config, layout)?;
     let thin = config.thin(&made.layer.diff_id, &name.to_string());
     let id = layout.blob(thin.as_bytes())?;
     let manifest = json!({
@@ -146,23 +168,24 @@ pub fn make(
     })
     .to_string();
     let digest = layout.blob(manifest.as_bytes())?;
-    let mut entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
-    entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
-    layout.finish(entry)?;
-    Ok(Made {
+    let entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
+    let made = Made {
         id,
         layers: source.layer_names().len(),
         entries: made.entries,
         size: made.layer.size,
         notes: made.notes,
-    })
+        platform,
+    };
+    Ok((made, entry))
 }
 
 fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
+/// A content descriptor.
+pub fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
     json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 

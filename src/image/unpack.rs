@@ -99,13 +99,14 @@ impl Unpack {
 }
 
 /// An image of an OCI layout.
-struct Layout {
+pub(super) struct Layout {
     path: PathBuf,
     descriptor: Descriptor,
 }
 
 impl Layout {
-    fn find(text: &str) -> Result<Self> {
+    /// Finds the image that `PATH[:TAG]` names.
+    pub(super) fn find(text: &str) -> Result<Self> {
         // At the first colon, as podman and skopeo do: the name of an image may have others.
         let (path, tag) = match text.split_once(':') {
             Some((path, tag)) if !Path::new(text).exists() => (PathBuf::from(path), Some(tag)),
@@ -147,7 +148,8 @@ impl Layout {
         Ok(Self { path, descriptor })
     }
 
-    fn manifest(&self) -> Result<ImageManifest> {
+    /// Its manifest.
+    pub(super) fn manifest(&self) -> Result<ImageManifest> {
         let index = [
             MediaType::ImageIndex,
             MediaType::Other("application/vnd.docker.distribution.manifest.list.v2+json".into()),
@@ -164,7 +166,7 @@ impl Layout {
     }
 
     /// Reads a small blob and checks it.
-    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
         let digest = digest_of(blob)?;
         let doing = || format!("cannot read blob {digest} of {}", self.path.display());
         let bytes = read_all(self.open(&digest).doing(doing)?, MAX_JSON).doing(doing)?;
@@ -175,7 +177,8 @@ impl Layout {
         }
     }
 
-    fn open(&self, digest: &Digest) -> io::Result<File> {
+    /// Opens a blob.
+    pub(super) fn open(&self, digest: &Digest) -> io::Result<File> {
         File::open(self.path.join("blobs/sha256").join(digest.hex()))
     }
 
@@ -225,7 +228,7 @@ impl Layout {
 }
 
 /// A layer's tar, uncompressed.
-enum Tar<R: BufRead> {
+pub(super) enum Tar<R: BufRead> {
     Plain(R),
     Gzip(MultiGzDecoder<R>),
     Zstd(zstd::Decoder<'static, R>),
@@ -233,7 +236,7 @@ enum Tar<R: BufRead> {
 
 impl<R: BufRead> Tar<R> {
     /// Sees by its first bytes how a blob is compressed: media types are often wrong.
-    fn open(mut blob: R) -> io::Result<Self> {
+    pub(super) fn open(mut blob: R) -> io::Result<Self> {
         let head = blob.fill_buf()?;
         if head.starts_with(&[0x1f, 0x8b]) {
             return Ok(Self::Gzip(MultiGzDecoder::new(blob)));
@@ -265,7 +268,8 @@ impl<R: BufRead> Read for Tar<R> {
     }
 }
 
-fn digest_of(blob: &Descriptor) -> Result<Digest> {
+/// The digest of a blob.
+pub(super) fn digest_of(blob: &Descriptor) -> Result<Digest> {
     Digest::parse(blob.digest().as_ref())
 }
 
@@ -296,7 +300,7 @@ fn ducc_manifest(image: &ImageManifest) -> Result<String> {
 }
 
 /// Writes a file whole, and readable for all.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let doing = || format!("cannot write {}", path.display());
     let above = path.parent().unwrap_or(path);
     fs::create_dir_all(above).doing(doing)?;

@@ -34,6 +34,9 @@ pub struct Layer {
 /// The directories of one request, bottom first.
 pub type Found = Vec<Layer>;
 
+/// How much is shown of an image's name.
+const MAX_IMAGE: usize = 256;
+
 /// At most this many layers are opened at the same time.
 const MAX_THREADS: usize = 64;
 /// What an opening thread needs of stack: its depth is known and small.
@@ -54,8 +57,24 @@ pub fn find(requests: Vec<Request>, config: &Config) -> Result<Vec<Found>> {
     let deadline = Instant::now() + config.timeout;
     requests
         .into_iter()
-        .map(|request| find_one(request, config, deadline))
+        .map(|request| {
+            let image = request.image.clone();
+            find_one(request, config, deadline).map_err(|err| not_here(image, err))
+        })
         .collect()
+}
+
+/// Says of an image whose layers are missing what it is: it may come from a registry, and its user
+/// know nothing of CernVM-FS.
+fn not_here(image: Option<String>, err: Error) -> Error {
+    let Some(image) = image.filter(|_| may_stand_in(&err)) else {
+        return err;
+    };
+    // Whatever the image calls itself, the rest of the line must be read.
+    let image: String = image.chars().take(MAX_IMAGE).collect();
+    let what = format!("this is a thin image of {image}, and its files are not to be had here");
+    Error::caused(what, err)
+        .hint("where CernVM-FS cannot be had, run the full image (cvmfs-image flatten makes it)")
 }
 
 fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Found> {
@@ -293,7 +312,9 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
 /// The one line that names the repository, the layer and the remedy.
 fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let repository = &place.repository;
-    let mounted = place.root.join(repository).exists();
+    // An empty directory is one that nothing is mounted at.
+    let mounted = std::fs::read_dir(place.root.join(repository))
+        .is_ok_and(|mut names| names.next().is_some());
     let layer = format!("layer {} ({})", job.name, place.shown().display());
     let (what, hint) = match errno {
         Errno::NOENT if !mounted => (

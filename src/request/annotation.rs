@@ -19,6 +19,9 @@ pub const KEYS: [&str; 4] = [LAYERS, REPOSITORY, FLAT, PREFETCH];
 /// All our keys begin so.
 const PREFIX: &str = "run.cvmfs.";
 
+/// What a thin image is made from; for people, never followed.
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+
 /// Reads a request out of annotations; `None` when they hold none of our keys.
 ///
 /// A key of ours that is not known is an error: a misspelt `run.cvmfs.layers` must not start an
@@ -66,6 +69,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, carrier: &str) -> Result<Op
         flat,
         repositories,
         origin: carrier.to_owned(),
+        image: annotations.get(BASE_NAME).cloned(),
     }
     .checked()
     .doing(|| format!("{carrier} has wrong run.cvmfs annotations"))

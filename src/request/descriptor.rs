@@ -131,6 +131,7 @@ impl Descriptor {
             flat,
             repositories,
             origin: format!("/{PATH}"),
+            image: self.origin.map(|origin| origin.reference),
         }
         .checked()
     }

@@ -28,6 +28,8 @@ pub struct Request {
     pub repositories: Vec<Repository>,
     /// Who says so, for messages: `annotation run.cvmfs.layers`, `/.cvmfs-run/image.json`.
     pub origin: String,
+    /// What image it is, as the image itself says; for people.
+    pub image: Option<String>,
 }
 
 /// One layer that is asked for.

@@ -53,6 +53,7 @@ pub fn parse(text: &str) -> Result<Request> {
         flat: None,
         repositories: Vec::new(),
         origin: ORIGIN.to_owned(),
+        image: None,
     }
     .checked()
 }

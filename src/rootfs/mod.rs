@@ -12,7 +12,7 @@ mod join;
 pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
-mod scratch;
+pub mod scratch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -69,6 +69,8 @@ pub struct Wanted<'a> {
     pub state_dir: &'a Path,
     /// How the container's IDs are mapped.
     pub maps: Option<&'a Maps>,
+    /// Directories that an ordinary user's container writes to; see [`scratch::written`].
+    pub written: &'a [std::path::PathBuf],
 }
 
 /// Puts the layers that are asked for into the container's root; `None` when none are.
@@ -675,7 +677,7 @@ fn put_over(
     }
 
     if host.rootless() {
-        scratch::shared(stack, &upper)?;
+        scratch::make(wanted.written, stack, &upper, host.overflow_uid)?;
     }
 
     let (top, bottom) = plan::split(stack.iter().map(|entry| entry.clone_ref()).collect())?;

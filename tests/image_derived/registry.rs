@@ -1,0 +1,62 @@
+//! A registry on loopback, for all tests of this program.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::common::{lab, unique};
+
+struct Registry {
+    address: String,
+    conf: PathBuf,
+}
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// The server; the kernel ends it with the laboratory, whose init it cannot outlive.
+static SERVER: Mutex<Option<Child>> = Mutex::new(None);
+
+fn registry() -> &'static Registry {
+    REGISTRY.get_or_init(|| {
+        let dir = lab().join(unique("registry"));
+        std::fs::create_dir(&dir).expect("the laboratory is ours");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("its number").to_string();
+        drop(free);
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '{address}'}}\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("config.yml"), config).expect("the laboratory is ours");
+        let server = Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.join("config.yml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|err| panic!("docker-registry: {err}; please install docker-registry"));
+        *SERVER.lock().expect("nobody panics with it") = Some(server);
+        let began = Instant::now();
+        while std::net::TcpStream::connect(&address).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(30), "no registry");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let conf = dir.join("registries.conf");
+        let text = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
+        std::fs::write(&conf, text).expect("the laboratory is ours");
+        Registry { address, conf }
+    })
+}
+
+/// Its address, which begins an image's name.
+pub fn address() -> &'static str {
+    &registry().address
+}
+
+/// The registries.conf that knows it.
+pub fn conf() -> &'static PathBuf {
+    &registry().conf
+}
