@@ -1,46 +1,64 @@
-//! How far a long piece of work is: on a terminal, and only once it has taken a while.
+//! How far a long piece of work is: a bar on standard error, for who sits before it.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Work that takes less shows nothing.
+/// What takes less than this shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A line on standard error, gone when the work ends.
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Anything else.
+    Things,
+}
+
+/// A bar that is gone when it goes out of scope. Any number of threads may add to it.
 pub struct Progress {
     bar: ProgressBar,
-    began: Instant,
+    begun: Instant,
     shown: OnceLock<()>,
 }
 
 impl Progress {
-    /// Begins; `total` are the bytes to come, where they are known.
-    pub fn new(what: &str, total: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
-        let template = match total {
-            Some(_) => "{msg} {bar:30} {bytes}/{total_bytes} {eta}",
-            None => "{spinner} {msg} {bytes} {bytes_per_sec}",
+    /// Begins to count; a `total` of 0 is not known.
+    pub fn new(what: &'static str, total: u64, unit: Unit) -> Self {
+        let bar = match total {
+            0 => ProgressBar::no_length(),
+            total => ProgressBar::new(total),
         };
+        let template = match (unit, total) {
+            (Unit::Bytes, 0) => "{msg} {decimal_bytes} {decimal_bytes_per_sec}",
+            (Unit::Bytes, _) => "{msg} [{bar:40}] {decimal_bytes}/{decimal_total_bytes} {eta}",
+            (Unit::Things, 0) => "{msg} {pos}",
+            (Unit::Things, _) => "{msg} [{bar:40}] {pos}/{len} {eta}",
+        };
+        bar.set_draw_target(ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(what.to_owned());
         Self {
-            bar,
-            began: Instant::now(),
+            bar: bar.with_message(what),
+            begun: Instant::now(),
             shown: OnceLock::new(),
         }
     }
 
-    /// So many bytes more are done.
-    pub fn add(&self, bytes: u64) {
-        if self.began.elapsed() > PATIENCE && self.shown.set(()).is_ok() {
-            // Draws nothing where that is no terminal.
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+    /// So much more is done.
+    pub fn add(&self, more: u64) {
+        self.bar.inc(more);
+        if self.begun.elapsed() > PATIENCE {
+            self.shown.get_or_init(|| {
+                if std::io::stderr().is_terminal() {
+                    self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+            });
         }
-        self.bar.inc(bytes);
     }
 
     /// What is being done now.
@@ -52,5 +70,26 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_one_and_counts() {
+        for (total, unit) in [
+            (0, Unit::Bytes),
+            (9, Unit::Bytes),
+            (0, Unit::Things),
+            (9, Unit::Things),
+        ] {
+            let progress = Progress::new("x", total, unit);
+            progress.add(4);
+            progress.add(3);
+            assert_eq!(progress.bar.position(), 7);
+            assert!(progress.bar.is_hidden(), "half a second is not over");
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::name::{Name, is_ref_name};
 use crate::error::{Error, Result};
 
 /// The transports that skopeo may be given; see containers-transports(5).
-const TRANSPORTS: [&str; 6] = [
+pub const TRANSPORTS: [&str; 6] = [
     "oci-archive:",
     "docker-archive:",
     "docker-daemon:",
@@ -168,7 +168,7 @@ fn surplus(before: &[String], after: &[String], name: &str) -> Vec<String> {
 }
 
 /// How a program ended.
-enum Call {
+pub enum Call {
     /// Well; what it wrote.
     Done(String),
     /// With an error; the last line of it.
@@ -177,7 +177,8 @@ enum Call {
     Absent,
 }
 
-fn call(program: &str, arguments: &[&str]) -> Call {
+/// Runs a program to its end.
+pub fn call(program: &str, arguments: &[&str]) -> Call {
     call_in(None, program, arguments)
 }
 

@@ -19,7 +19,7 @@ use super::Report;
 use super::digest::Digest;
 use super::layout::{Layout, REF_NAME};
 use super::name::Name;
-use super::progress::Progress;
+use super::progress::{Progress, Unit};
 use super::store::{Destination, copy, podman_id};
 use super::thin::{CONFIG_TYPE, MANIFEST_TYPE, blob};
 use super::unpack::{Layout as Images, digest_of};
@@ -124,7 +124,7 @@ impl Flatten {
         }
         let mut settings = Settings::load(&Host::read()?, None)?;
         settings.prefer = Prefer::Layers;
-        let progress = Progress::new("reading the image", None);
+        let progress = Progress::new("reading the image", 0, Unit::Bytes);
 
         let (mut layers, mut ids, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
         for (layer, diff_id) in image.layers().iter().zip(diff_ids) {
