@@ -248,6 +248,28 @@ fn srun_runs_a_container_of_layers_for_a_user_and_for_root() {
 }
 
 #[test]
+fn srun_runs_what_cvmfs_image_bundle_writes() {
+    let _node = node();
+    let name = "science/python:3.11";
+    let python = "python3 -c \"import os, numpy; print(os.getuid(), os.getcwd(), os.environ[\\\"SCI_HOME\\\"], numpy.__version__)\"";
+    // Root makes one for everybody; a user, one for himself. Slurm starts all by the user's ID.
+    for (maker, flags) in [(0, "--shared"), (USER, "")] {
+        let bundle = Bundle(lab().join("home").join(unique("bundle")));
+        let dir = bundle.0.display().to_string();
+        let mut made = as_user(maker, &format!("cvmfs-image bundle {name} {dir} {flags}"));
+        made.err.clear();
+        made.ok();
+        let said = bundle.srun(USER, &format!("{python}; hostname; exit 3"));
+        let host = run(&mut Command::new("hostname")).ok();
+        let expected = format!("1000 /work /work 1.24.2\n{host}\n");
+        assert_eq!((said.code, said.out), (3, expected), "{}", said.err);
+        assert_nothing_left();
+        let root = std::fs::read_dir(bundle.0.join("rootfs")).expect("the empty root");
+        assert_eq!(root.count(), 0);
+    }
+}
+
+#[test]
 fn exit_codes_come_back_through_srun() {
     let _node = node();
     let bundle = Bundle::new(USER, |_| {});
@@ -366,8 +388,7 @@ fn sbatch(arguments: &str) -> String {
 #[test]
 fn the_batch_scripts_do_what_they_say() {
     let _node = node();
-    let prepare = "umoci unpack --rootless --image images:3.11 bundle && \
-        jq '.process.user = {uid: 0, gid: 0}' bundle/config.json >new && mv new bundle/config.json";
+    let prepare = "cvmfs-image bundle science/python:3.11 bundle 2>/dev/null";
     as_user(USER, prepare).ok();
     let scripts = lab().join("slurm");
     let text = sbatch(&scripts.join("task.sbatch").display().to_string());

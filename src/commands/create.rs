@@ -175,6 +175,9 @@ impl Options {
             written: &rootfs::scratch::written(&bundle.config),
         };
         state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
+        if state.mounted.is_some() {
+            rootfs::volumes::fill(&bundle.config, &bundle.root)?;
+        }
 
         let mut reasons = fallback::reasons(&bundle.config, &context.host, context.systemd());
         if engine::reach::needed(&bundle.config, &bundle.dir, maps.as_ref()) {

@@ -81,7 +81,13 @@ fn precreate(context: &Context, text: &[u8]) -> Result<()> {
     };
     let mounted = context
         .config()
-        .and_then(|config| rootfs::prepare(&wanted, &context.host, &config));
+        .and_then(|settings| rootfs::prepare(&wanted, &context.host, &settings));
+    if let Ok(Some(_)) = &mounted
+        && let Err(err) = rootfs::volumes::fill(&config, &root)
+    {
+        forget(&dir.path)?;
+        return Err(err);
+    }
     if !matches!(mounted, Ok(Some(Mounted::Over { .. }))) {
         dir.remove()?;
     }

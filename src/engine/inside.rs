@@ -133,7 +133,7 @@ fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
 }
 
 /// Copies a tree, by descriptors: names, modes, owners and times, as runc's copy does.
-fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
+pub fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
     let doing = || "cannot copy";
     let mut pending = vec![(reopen(source)?, reopen(target)?)];
     while let Some((from, to)) = pending.pop() {

@@ -13,6 +13,7 @@ pub mod mountinfo;
 pub mod overlay;
 pub mod plan;
 pub mod scratch;
+pub mod volumes;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ fn holds(dir: &str) -> String {
     as_root(&format!("cd {dir} && find . | sort | tr '\\n' ' '")).ok()
 }
 
-const ALL: &str = ". ./config.json ./rootfs ";
+const ALL: &str = ". ./config.json ./rootfs";
 
 #[test]
 fn a_bundle_runs_the_image_as_podman_does_for_root_and_for_a_user() {
@@ -154,5 +154,5 @@ fn what_is_no_place_for_a_bundle_stays_as_it_is() {
         assert!(said.err.contains(why), "{said:?}");
     }
     assert!(!scratch.0.join("new").exists());
-    assert_eq!(holds(&at("full")), ". ./mine ");
+    assert_eq!(holds(&at("full")), ". ./mine");
 }

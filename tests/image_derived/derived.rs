@@ -1,6 +1,6 @@
 //! Images made from thin ones: built, committed, pushed to a registry, pulled and run elsewhere.
 
-use crate::common::rootless::{Driver, set_up};
+use crate::common::rootless::Driver;
 use crate::common::{CVMFS_RUN, unique};
 use crate::{Image, Scratch, Site, as_root, as_user, registry, user};
 
@@ -35,7 +35,7 @@ fn check(of: &str, built: &str, made: &str) {
     let numbers = "sci\nran\n1.24.2\ncopied\n3.11.2 1.24.2 45";
     assert_eq!(built, numbers, "{of}: built");
     assert_eq!(
-        made, "sci\n1.24.2\ncopied\nnew\n3.11.2 1.24.2 45",
+        made, "root\n1.24.2\ncopied\nnew\n3.11.2 1.24.2 45",
         "{of}: committed"
     );
 }
@@ -70,7 +70,6 @@ fn images_that_root_derives_run_at_another_site() {
 #[test]
 fn images_that_a_user_derives_run_at_another_site() {
     user();
-    set_up(Driver::Fuse, &[]);
     let scratch = Scratch::new();
     let (built, made, tag) = names("user");
     // The base is pulled from a registry, too.

@@ -25,20 +25,33 @@ fn as_root(script: &str) -> Said {
         .args(["-c", script])
         .env("CONTAINERS_CONF", lab().join("containers.conf"))
         .env("CONTAINERS_STORAGE_CONF", lab().join("storage.conf"))
-        .env("CONTAINERS_REGISTRIES_CONF", registry::conf())
+        .env("HOME", home())
         .current_dir(lab()))
 }
 
 /// The same as the ordinary user.
 #[track_caller]
 fn as_user(driver: Driver, script: &str) -> Said {
-    run(shell(driver, script).env("CONTAINERS_REGISTRIES_CONF", registry::conf()))
+    run(&mut shell(driver, script))
+}
+
+/// A home of root's, whose registries are the tests'.
+fn home() -> std::path::PathBuf {
+    let home = lab().join("root-home");
+    registry::known_at(&home);
+    home
 }
 
 /// The user's podman, once.
 fn user() {
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| set_up(Driver::Native, &["python:3.11", "busybox:1.35"]));
+    ONCE.call_once(|| {
+        for driver in [Driver::Native, Driver::Fuse] {
+            registry::known_at(&lab().join("home").join(driver.name()));
+        }
+        set_up(Driver::Fuse, &[]);
+        set_up(Driver::Native, &["python:3.11", "busybox:1.35"]);
+    });
 }
 
 /// A directory that everybody may write to, gone at the end.
@@ -96,7 +109,7 @@ impl Site {
         run(podman
             .command(arguments)
             .env("CONTAINERS_STORAGE_CONF", &self.storage)
-            .env("CONTAINERS_REGISTRIES_CONF", registry::conf()))
+            .env("HOME", home()))
     }
 }
 

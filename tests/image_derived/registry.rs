@@ -1,24 +1,20 @@
 //! A registry on loopback, for all tests of this program.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::common::{lab, unique};
 
-struct Registry {
-    address: String,
-    conf: PathBuf,
-}
-
-static REGISTRY: OnceLock<Registry> = OnceLock::new();
+static REGISTRY: OnceLock<String> = OnceLock::new();
 
 /// The server; the kernel ends it with the laboratory, whose init it cannot outlive.
 static SERVER: Mutex<Option<Child>> = Mutex::new(None);
 
-fn registry() -> &'static Registry {
+/// Its address, which begins an image's name.
+pub fn address() -> &'static str {
     REGISTRY.get_or_init(|| {
         let dir = lab().join(unique("registry"));
         std::fs::create_dir(&dir).expect("the laboratory is ours");
@@ -44,19 +40,17 @@ fn registry() -> &'static Registry {
             assert!(began.elapsed() < Duration::from_secs(30), "no registry");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let conf = dir.join("registries.conf");
-        let text = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
-        std::fs::write(&conf, text).expect("the laboratory is ours");
-        Registry { address, conf }
+        address
     })
 }
 
-/// Its address, which begins an image's name.
-pub fn address() -> &'static str {
-    &registry().address
-}
-
-/// The registries.conf that knows it.
-pub fn conf() -> &'static PathBuf {
-    &registry().conf
+/// Has podman and skopeo know, for a user with this home, that it has no TLS.
+pub fn known_at(home: &Path) {
+    let dir = home.join(".config/containers/registries.conf.d");
+    std::fs::create_dir_all(&dir).expect("the laboratory is ours");
+    let text = format!(
+        "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
+        address()
+    );
+    std::fs::write(dir.join("lab.conf"), text).expect("the laboratory is ours");
 }

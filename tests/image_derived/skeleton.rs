@@ -34,9 +34,9 @@ fn users_are_found_by_name_and_the_working_directory_is_theirs() {
         ",
     );
     same_for_a_user(
-        "for u in games sci:staff 1000 root; do podman run --rm --user $u --entrypoint= $i/python:3.11 sh -c 'id; echo $HOME'; done
-        podman run --rm --entrypoint= $i/python:3.11 sh -c 'pwd; stat -c %U:%G:%a /work /work/cache /home/sci /root; touch /work/x /work/cache/x; ls /work'
-        podman run --rm --user nosuch --entrypoint= $i/python:3.11 id 2>&1 || echo $?",
+        "for u in games sci:staff 1000 root; do podman run --network none --rm --user $u --entrypoint= $i/python:3.11 sh -c 'id; echo $HOME'; done
+        podman run --network none --rm --entrypoint= $i/python:3.11 sh -c 'pwd; stat -c %U:%G:%a /work /work/cache /home/sci /root; touch /work/x /work/cache/x; ls /work'
+        podman run --network none --rm --user nosuch --entrypoint= $i/python:3.11 id 2>&1 || echo $?",
     );
 }
 
@@ -45,17 +45,17 @@ fn passwd_and_group_are_edited_as_in_the_whole_image() {
     same(
         "python:3.11",
         "
-        run --rm --user 4321 --entrypoint= @image sh -c 'id; cat /etc/passwd'
+        run --rm --network none --user 4321 --entrypoint= @image sh -c 'id; cat /etc/passwd'
         run --name @c --user 0 --entrypoint= @image sh -c 'echo ada:x:77:77::/tmp:/bin/sh >>/etc/passwd; echo ada:x:77: >>/etc/group; tail -n2 /etc/passwd; stat -c %a:%U:%G /etc/passwd /etc/group'
         commit -q @c @made
         run --rm --user ada --entrypoint= @made sh -c 'id; echo $HOME'
         ",
     );
     same_for_a_user(
-        "podman run --rm --user 4321 --entrypoint= $i/python:3.11 sh -c 'id; cat /etc/passwd'
-        podman run --rm --userns keep-id --entrypoint= $i/python:3.11 sh -c 'id; tail -n1 /etc/passwd'
-        podman run --name $c --user 0 --entrypoint= $i/python:3.11 sh -c 'echo ada:x:77:77::/tmp:/bin/sh >>/etc/passwd; tail -n2 /etc/passwd'
-        podman commit -q $c localhost/$c >/dev/null; podman run --rm --user ada --entrypoint= localhost/$c sh -c 'id; echo $HOME'",
+        "podman run --network none --rm --user 4321 --entrypoint= $i/python:3.11 sh -c 'id; cat /etc/passwd'
+        podman run --network none --rm --userns keep-id --entrypoint= $i/python:3.11 sh -c 'id; tail -n1 /etc/passwd'
+        podman run --network none --name $c --user 0 --entrypoint= $i/python:3.11 sh -c 'echo ada:x:77:77::/tmp:/bin/sh >>/etc/passwd; tail -n2 /etc/passwd'
+        podman commit -q $c localhost/$c >/dev/null; podman run --network none --rm --user ada --entrypoint= localhost/$c sh -c 'id; echo $HOME'",
     );
 }
 
@@ -71,8 +71,8 @@ fn what_is_a_link_in_the_image_is_one_for_mounts() {
     );
     same_for_a_user(
         "echo x >$d/f; chmod 755 $d
-        podman run --rm --user 0 --entrypoint= -v $d:/var/run/mine -v $d:/bin/mine $i/python:3.11 sh -c 'readlink /bin /var/run /lib; cat /run/mine/f /usr/bin/mine/f'
-        podman run --rm --user 0 --entrypoint= --tmpfs /var/run $i/python:3.11 sh -c 'readlink /var/run; touch /run/x && ls /var/run/x'",
+        podman run --network none --rm --user 0 --entrypoint= -v $d:/var/run/mine -v $d:/bin/mine $i/python:3.11 sh -c 'readlink /bin /var/run /lib; cat /run/mine/f /usr/bin/mine/f'
+        podman run --network none --rm --user 0 --entrypoint= --tmpfs /var/run $i/python:3.11 sh -c 'readlink /var/run; touch /run/x && ls /var/run/x'",
     );
 }
 
@@ -87,18 +87,42 @@ fn a_volume_begins_with_what_a_declared_directory_has() {
         ",
     );
     same_for_a_user(
-        "podman run --rm --entrypoint= -v $c:/work/cache $i/python:3.11 sh -c 'ls -A /work/cache; stat -c %U:%G:%a /work/cache; echo kept >/work/cache/kept'
-        podman run --rm --entrypoint= -v $c:/work/cache $i/python:3.11 sh -c 'ls -A /work/cache; cat /work/cache/kept'
+        "podman run --network none --rm --entrypoint= -v $c:/work/cache $i/python:3.11 sh -c 'ls -A /work/cache; stat -c %U:%G:%a /work/cache; echo kept >/work/cache/kept'
+        podman run --network none --rm --entrypoint= -v $c:/work/cache $i/python:3.11 sh -c 'ls -A /work/cache; cat /work/cache/kept'
         podman volume rm $c >/dev/null",
     );
 }
 
+/// What a directory holds, and in its files.
+const TREE: &str =
+    "find . -exec stat -c \"%n %F %a\" {} + | sort; find . -type f -exec md5sum {} + | sort";
+
 #[test]
-fn a_volume_begins_with_what_any_other_directory_has() {
+fn a_volume_begins_with_what_any_other_directory_has_and_is_filled_once() {
     same(
         "python:3.11",
+        &format!(
+            "
+            run --rm --user 0 --entrypoint= -v @vol:/opt/data @image sh -c 'cd /opt/data; {TREE}'
+            run --rm --user 0 --entrypoint= -v @vol:/opt/data @image sh -c 'cd /opt/data; rm -r *; ls -A'
+            run --name @c --user 0 --entrypoint= -v @vol:/opt/data @image sh -c 'ls -A /opt/data; echo mine >/opt/data/mine'
+            start -a @c
+            "
+        ),
+    );
+    same(
+        "busybox:1.35",
         "
-        run --rm --user 0 --entrypoint= -v @vol:/opt/data @image sh -c 'cd /opt/data; find . -exec stat -c \"%n %F %a\" {} + | sort; find . -type f -exec md5sum {} + | sort'
+        run --rm -v @vol:/etc @image sh -c 'ls /etc; cat /etc/release /etc/passwd; rm /etc/release'
+        run --rm -v @vol:/etc @image ls /etc
         ",
     );
+    // A user's namespace has no owner for what lies in the layers, and may make no devices.
+    let tree = TREE.replace("find .", "find . ! -path \"./dev*\" ! -path \"./modes*\"");
+    same_for_a_user(&format!(
+        "podman run --network none --rm --user 0 --entrypoint= -v $c:/opt/data $i/python:3.11 sh -c 'cd /opt/data; {tree}'
+        podman run --network none --rm --user 0 --entrypoint= -v $c:/opt/data $i/python:3.11 sh -c 'cd /opt/data; rm -r links; ls'
+        podman run --network none --rm --user 0 --entrypoint= -v $c:/opt/data $i/python:3.11 ls /opt/data
+        podman volume rm $c >/dev/null"
+    ));
 }
