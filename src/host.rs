@@ -26,7 +26,7 @@ pub struct Host {
     /// Whether the one beside version 1 has controllers all the same.
     pub mixed_controllers: bool,
     /// The caller's home, once it has been asked for: that may take a program.
-    home: OnceCell<Option<PathBuf>>,
+    pub home: OnceCell<Option<PathBuf>>,
 }
 
 /// How the host's cgroups are mounted at /sys/fs/cgroup.

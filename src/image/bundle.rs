@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use super::config::Config;
-use super::find::Places;
+use super::identity::Asked;
 use super::layout::Layout;
-use super::name::Name;
 use super::reader::Thin;
-use super::thin::make;
+use super::thin::{How, make};
 use super::unpack::put;
 use super::users::{User, resolve};
 use crate::bundle::CONFIG;
@@ -169,6 +168,7 @@ impl Bundle {
         Ok(Report {
             done: format!(
                 "{name}: {dir}; srun --container={dir} COMMAND, or cvmfs-run run --bundle {dir} ID",
+                name = made.name,
                 dir = self.dir.display()
             ),
             // What a thin image lacks for want of permission, a bundle does not need.
@@ -207,7 +207,7 @@ impl Bundle {
             true => Err(
                 Error::new("the image has neither Entrypoint nor Cmd").hint(format!(
                     "say what to run: cvmfs-image bundle {} {} COMMAND",
-                    self.name,
+                    self.asked.image,
                     self.dir.display()
                 )),
             ),

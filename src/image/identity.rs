@@ -53,7 +53,6 @@ pub struct Asked {
 }
 
 /// Who an image is.
-#[derive(Debug)]
 pub struct Identity<'a> {
     /// Its name.
     pub name: Name,
@@ -168,9 +167,9 @@ impl Asked {
                 match asked {
                     Ok(remote) if remote.manifest.config == manifest.config => remote.config,
                     Ok(_) => {
-                        return Err(Error::caused(why, "the registry has another image by now"));
+                        return Err(Error::caused(why.to_string(), "the registry has another image by now"));
                     }
-                    Err(err) => return Err(Error::caused(why, err)),
+                    Err(err) => return Err(Error::caused(why.to_string(), err)),
                 }
             }
             (None, _) => return Err(find::no_config(repositories, &manifest.config, name)),

@@ -262,7 +262,7 @@ mod tests {
             })
             .collect();
         let mut out = Vec::new();
-        let written = write(&image, &entries, "{}", &mut out).unwrap();
+        let written = write(&image, &entries, Some("{}"), &mut out).unwrap();
         (out, written)
     }
 

@@ -68,6 +68,7 @@ impl Push {
         let target = target(&self.destination, name.tag())?;
         let repositories = self.places.open()?;
         let (home, images) = platforms(&repositories, &name)?;
+        let all: Vec<&Repository> = repositories.iter().collect();
 
         let temp = tempfile::Builder::new().prefix("cvmfs-image-").tempdir();
         let temp = temp.doing(|| "cannot make a temporary directory")?;
@@ -77,7 +78,7 @@ impl Push {
         let mut notes = Vec::new();
         for image in images {
             let identity = Identity::of_repository(&repositories, home, &name, image, None)?;
-            let (made, mut entry) = build(&identity, &repositories, true, &mut layout)?;
+            let (made, mut entry) = build(&identity, &all, true, &mut layout)?;
             entry["platform"] = made.platform;
             notes.extend(made.notes);
             entries.push(entry);

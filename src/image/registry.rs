@@ -186,9 +186,8 @@ async fn blob(
         .doing(doing)?;
     let (mut reader, driver) = stream.into_parts();
     let mut bytes = Vec::new();
-    let mut limited = (&mut reader).take(MAX_CONFIG);
     let read = async {
-        let read = limited.read_to_end(&mut bytes).await;
+        let read = (&mut reader).take(MAX_CONFIG).read_to_end(&mut bytes).await;
         drop(reader);
         read
     };

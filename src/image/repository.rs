@@ -263,9 +263,9 @@ impl Repository {
 }
 
 /// How to call several repositories in messages.
-pub fn places(repositories: &[Repository]) -> String {
+pub fn places<'a>(repositories: impl IntoIterator<Item = &'a Repository>) -> String {
     let places: Vec<_> = repositories
-        .iter()
+        .into_iter()
         .map(|r| r.shown().display().to_string())
         .collect();
     places.join(", ")

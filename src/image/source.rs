@@ -80,7 +80,7 @@ impl<'a> Source<'a> {
         })?;
         let missing: Vec<usize> = (0..found.len()).filter(|&n| found[n].is_none()).collect();
         if !missing.is_empty() {
-            return Err(incomplete(identity, &missing, &places(repositories)));
+            return Err(incomplete(identity, &missing, &places(repositories.iter().copied())));
         }
         let mut flat = None;
         for repository in identity.home.iter().chain(repositories) {
