@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
@@ -42,6 +43,16 @@ pub enum Scratch {
     Tmpfs,
 }
 
+/// Who can tell the manifest and the configuration of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The repositories that are mounted
+    Cvmfs,
+    /// The image's registry
+    Registry,
+}
+
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +64,10 @@ pub struct Config {
     pub prefer: Prefer,
     /// How long a repository may take to answer.
     pub timeout: Duration,
+    /// Local trees of layers in DUCC's layout, where a digest is looked up that no repository has.
+    pub local: Vec<PathBuf>,
+    /// Where `cvmfs-image` asks who an image is, in this order.
+    pub sources: Vec<Source>,
     /// Where whiteouts are kept; `None` is the default of [`Config::cache_dir`].
     pub cache: Option<PathBuf>,
     /// Where the upper goes of a root that is no overlay.
@@ -68,6 +83,8 @@ impl Default for Config {
             repositories: Vec::new(),
             prefer: Prefer::Layers,
             timeout: Duration::from_secs(60),
+            local: Vec::new(),
+            sources: vec![Source::Cvmfs, Source::Registry],
             cache: None,
             scratch: Scratch::State,
             fallback: vec!["crun".into(), "runc".into()],
@@ -83,6 +100,8 @@ struct File {
     repositories: Option<Vec<String>>,
     prefer: Option<Prefer>,
     timeout: Option<u64>,
+    local: Option<PathBuf>,
+    sources: Option<Vec<Source>>,
     cache: Option<PathBuf>,
     scratch: Option<Scratch>,
     fallback: Option<Vec<String>>,
@@ -91,7 +110,10 @@ struct File {
 impl Config {
     /// Reads the site's files, or `only` in their place when the caller names one.
     pub fn load(host: &Host, only: Option<&Path>) -> Result<Self> {
-        let mut config = Self::default();
+        let mut config = Self {
+            local: host.local_dirs(),
+            ..Self::default()
+        };
         if let Some(path) = only {
             config.merge(
                 path,
@@ -145,6 +167,16 @@ impl Config {
             .repositories
             .unwrap_or(std::mem::take(&mut self.repositories));
         self.prefer = file.prefer.unwrap_or(self.prefer);
+        if let Some(local) = file.local {
+            if !local.is_absolute() {
+                return Err(wrong(format!(
+                    "local {} is not an absolute path",
+                    local.display()
+                )));
+            }
+            self.local = vec![local];
+        }
+        self.sources = file.sources.unwrap_or(std::mem::take(&mut self.sources));
         self.cache = file.cache.or(self.cache.take());
         self.scratch = file.scratch.unwrap_or(self.scratch);
         self.fallback = file.fallback.unwrap_or(std::mem::take(&mut self.fallback));
@@ -231,6 +263,8 @@ mod tests {
             ("roots=[\"srv\"]", "not an absolute path"),
             ("prefer=\"both\"", "unknown variant"),
             ("timeout=0", "at least one second"),
+            ("local=\"layers\"", "not an absolute path"),
+            ("sources=[\"podman\"]", "unknown variant"),
             ("root=\"/x\"", "unknown field"),
             ("roots=", "cannot use configuration"),
         ] {

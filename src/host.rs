@@ -1,8 +1,12 @@
 //! Who is calling, and on what kind of host: read once, then passed along.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
+
+/// The local layers of the whole host.
+const LOCAL: &str = "/var/lib/cvmfs-run/layers";
 
 /// The caller and the host as the decisions need them.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct Host {
     pub hybrid: bool,
     /// Whether the one beside version 1 has controllers all the same.
     pub mixed_controllers: bool,
+    /// The caller's home, once it has been asked for: that may take a program.
+    pub home: OnceCell<Option<PathBuf>>,
 }
 
 /// How the host's cgroups are mounted at /sys/fs/cgroup.
@@ -62,6 +68,7 @@ impl Host {
             cgroup,
             hybrid,
             mixed_controllers: hybrid && controllers.is_ok_and(|list| !list.trim().is_empty()),
+            home: OnceCell::new(),
         })
     }
 
@@ -109,12 +116,22 @@ impl Host {
         cache.join("cvmfs-run")
     }
 
+    /// Where layers lie that no repository has: the user's own, and those of the whole host.
+    pub fn local_dirs(&self) -> Vec<PathBuf> {
+        let own = self.data_dir().map(|data| data.join("cvmfs-run/layers"));
+        let own = own.filter(|_| self.rootless());
+        own.into_iter().chain([PathBuf::from(LOCAL)]).collect()
+    }
+
+    /// `$XDG_DATA_HOME`, or what stands for it.
+    fn data_dir(&self) -> Option<PathBuf> {
+        self.user_var("XDG_DATA_HOME")
+            .or_else(|| Some(self.home()?.join(".local/share")))
+    }
+
     /// Where podman keeps containers, unless storage.conf says.
     pub fn store_dir(&self) -> PathBuf {
-        let data = self
-            .user_var("XDG_DATA_HOME")
-            .or_else(|| Some(self.home()?.join(".local/share")));
-        match data {
+        match self.data_dir() {
             Some(data) if self.rootless() => data.join("containers/storage"),
             _ => PathBuf::from("/var/lib/containers/storage"),
         }
@@ -123,6 +140,10 @@ impl Host {
     /// The caller's home. Slurm leaves its daemon's HOME to a runtime that it starts as a user, who
     /// may not look into that.
     fn home(&self) -> Option<PathBuf> {
+        self.home.get_or_init(|| self.find_home()).clone()
+    }
+
+    fn find_home(&self) -> Option<PathBuf> {
         let open = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::EXEC_OK).is_ok();
         self.user_var("HOME").filter(open).or_else(|| {
             let user = crate::passwd::by_services(self.outer_uid)?;
@@ -138,6 +159,11 @@ impl Host {
         let path = PathBuf::from(std::env::var_os(name)?);
         (path.is_absolute() && path != Path::new("/")).then_some(path)
     }
+}
+
+/// Whether this process is in another user namespace than the initial one.
+pub fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map))
 }
 
 /// Whether a `uid_map` is the initial namespace's: all IDs onto themselves.

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use super::config::Config;
-use super::find::Places;
+use super::identity::Asked;
 use super::layout::Layout;
-use super::name::Name;
 use super::reader::Thin;
-use super::thin::make;
+use super::thin::{How, make};
 use super::unpack::put;
 use super::users::{User, resolve};
 use crate::bundle::CONFIG;
@@ -77,9 +76,8 @@ USERS
   writes no maps: cvmfs-run then makes that user of whoever calls it. A container of root's, without
   a user namespace, gets the image's user and groups as they are.")]
 pub struct Bundle {
-    /// The image, as podman would be told: [REGISTRY/]REPOSITORY[:TAG]
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    asked: Asked,
 
     /// The bundle's directory: absent, empty, or with --force a bundle
     #[arg(value_name = "DIR")]
@@ -92,13 +90,6 @@ pub struct Bundle {
         allow_hyphen_values = true
     )]
     command: Vec<String>,
-
-    #[command(flatten)]
-    places: Places,
-
-    /// The image's configuration, if the repository does not have it; its digest is checked
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 
     /// For an ordinary user, in a user namespace [default: unless this is root]
     #[arg(long, conflicts_with = "root")]
@@ -143,25 +134,17 @@ enum Form {
 impl Bundle {
     /// Writes the bundle.
     pub fn exec(&self) -> Result<Report> {
-        let name = Name::parse(&self.name)?;
         let mounts: Vec<Value> = self
             .volumes
             .iter()
             .map(|text| mount(text))
             .collect::<Result<_>>()?;
         self.check()?;
-        let repositories = self.places.open()?;
         let temp = tempfile::Builder::new().prefix("cvmfs-image-").tempdir();
         let temp = temp.doing(|| "cannot make a temporary directory")?;
         let layout = temp.path().join("layout");
         let begun = Layout::begin(&layout)?;
-        make(
-            &name,
-            name.tag(),
-            &repositories,
-            self.config.as_deref(),
-            begun,
-        )?;
+        let made = make(&self.asked, &How::default(), "image", begun)?;
         let thin = Thin::open(&layout)?;
         let [passwd, group] = thin.files(["/etc/passwd", "/etc/group"], MAX_USERS)?;
         let user = resolve(thin.config.user_and_group(), &passwd, &group)?;
@@ -185,6 +168,7 @@ impl Bundle {
         Ok(Report {
             done: format!(
                 "{name}: {dir}; srun --container={dir} COMMAND, or cvmfs-run run --bundle {dir} ID",
+                name = made.name,
                 dir = self.dir.display()
             ),
             // What a thin image lacks for want of permission, a bundle does not need.
@@ -223,7 +207,7 @@ impl Bundle {
             true => Err(
                 Error::new("the image has neither Entrypoint nor Cmd").hint(format!(
                     "say what to run: cvmfs-image bundle {} {} COMMAND",
-                    self.name,
+                    self.asked.image,
                     self.dir.display()
                 )),
             ),

@@ -41,6 +41,16 @@ impl Config {
         Ok(Self { value, diff_ids })
     }
 
+    /// Reads a configuration of an image whose layers have no digests; it may name none.
+    pub fn of_directories(bytes: &[u8]) -> Result<Self> {
+        let value = serde_json::from_slice(bytes)
+            .map_err(|err| Error::caused("it is not an image configuration", err))?;
+        Ok(Self {
+            value,
+            diff_ids: Vec::new(),
+        })
+    }
+
     /// WORKDIR, if there is one.
     pub fn workdir(&self) -> Option<&str> {
         self.field("WorkingDir")?.as_str()

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::config::Config;
 use super::digest::Digest;
 use super::manifest::Manifest;
 use super::name::Name;
+use super::platform::Platform;
+use super::push;
 use super::repository::{Repository, places};
 use crate::error::{Error, Result};
 
@@ -49,6 +52,49 @@ pub fn find<'a>(repositories: &'a [Repository], name: &Name) -> Result<(&'a Repo
         true => err.hint("see what is there: cvmfs-image ls"),
         false => err.hint(format!("it has {}", similar.join(", "))),
     })
+}
+
+/// The repository that has the image, and its manifest for a platform: that which stands under the
+/// name itself where none is asked for. `None` where no repository has the image at all.
+pub fn of_platform<'a>(
+    repositories: &'a [Repository],
+    name: &Name,
+    platform: Option<&Platform>,
+) -> Result<Option<(&'a Repository, Manifest)>> {
+    let Some(platform) = platform else {
+        for repository in repositories {
+            if let Some(manifest) = repository.manifest(name)? {
+                return Ok(Some((repository, manifest)));
+            }
+        }
+        return Ok(None);
+    };
+    for repository in repositories {
+        if !repository.has(name)? {
+            continue;
+        }
+        let (home, images) = push::platforms(std::slice::from_ref(repository), name)?;
+        let mut known = Vec::new();
+        for image in images {
+            let Some(bytes) = config(repositories, &image.config)? else {
+                continue;
+            };
+            let found = Config::parse(&bytes, image.layers.len())?.platform();
+            if platform.is(&found) {
+                return Ok(Some((home, image)));
+            }
+            known.push(Platform::shown(&found));
+        }
+        return Err(Error::new(format!(
+            "{} has no image {name} for {platform}",
+            home.shown().display()
+        ))
+        .hint(format!(
+            "it has {}",
+            known.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        )));
+    }
+    Ok(None)
 }
 
 /// The configuration with this digest, if one of the repositories has it.

@@ -45,11 +45,11 @@ pub struct Written {
     pub diff_id: Digest,
 }
 
-/// Writes the layer: `entries`, sorted by path, and the descriptor.
+/// Writes the layer: `entries`, sorted by path, and the descriptor, if there is one.
 pub fn write<W: Write>(
     image: &Image<'_>,
     entries: &[Entry<'_>],
-    descriptor: &str,
+    descriptor: Option<&str>,
     out: W,
 ) -> Result<Written> {
     // The file's time, its name and the system stay out of the head of the stream.
@@ -63,26 +63,22 @@ pub fn write<W: Write>(
         tar.entry(image, entry)?;
     }
     let doing = || "cannot write the layer";
-    tar.put(
-        EntryType::Directory,
-        dir.as_bytes(),
-        &Meta { mode: 0o755, ..OWN },
-        None,
-        &[][..],
-        0,
-    )
-    .doing(doing)?;
-    let (path, size) = (descriptor::PATH.as_bytes(), descriptor.len() as u64);
-    let meta = Meta { mode: 0o644, ..OWN };
-    tar.put(
-        EntryType::Regular,
-        path,
-        &meta,
-        None,
-        descriptor.as_bytes(),
-        size,
-    )
-    .doing(doing)?;
+    if let Some(text) = descriptor {
+        let meta = Meta { mode: 0o755, ..OWN };
+        tar.put(
+            EntryType::Directory,
+            dir.as_bytes(),
+            &meta,
+            None,
+            &[][..],
+            0,
+        )
+        .doing(doing)?;
+        let (path, size) = (descriptor::PATH.as_bytes(), text.len() as u64);
+        let meta = Meta { mode: 0o644, ..OWN };
+        tar.put(EntryType::Regular, path, &meta, None, text.as_bytes(), size)
+            .doing(doing)?;
+    }
     for entry in after.iter().filter(|entry| entry.path != dir.as_bytes()) {
         tar.entry(image, entry)?;
     }
@@ -266,7 +262,7 @@ mod tests {
             })
             .collect();
         let mut out = Vec::new();
-        let written = write(&image, &entries, "{}", &mut out).unwrap();
+        let written = write(&image, &entries, Some("{}"), &mut out).unwrap();
         (out, written)
     }
 

@@ -405,6 +405,7 @@ mod tests {
         let manifest = |config: &Digest| Manifest {
             config: config.clone(),
             layers: vec![layer.clone()],
+            config_size: 0,
             sizes: vec![None],
         };
         let origin = format!(r#""origin":{{"reference":"x","config":"{config}"}},"#);

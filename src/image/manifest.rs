@@ -20,6 +20,8 @@ pub struct Manifest {
     pub layers: Vec<Digest>,
     /// The compressed blobs' sizes in bytes, where they are told.
     pub sizes: Vec<Option<u64>>,
+    /// The size of the configuration in bytes; 0 where it is not told.
+    pub config_size: u64,
 }
 
 impl Manifest {
@@ -50,25 +52,78 @@ pub fn parse(text: &str) -> Result<Manifest> {
     }
     let raw: Raw = serde_json::from_str(text)
         .map_err(|err| Error::caused("it is not a manifest as DUCC writes it", err))?;
-    if raw.schema_version != 2 {
+    let told = |blob: Blob| (blob.digest, blob.size.as_u64());
+    checked(
+        raw.schema_version,
+        told(raw.config),
+        raw.layers.into_iter().map(told).collect(),
+    )
+}
+
+/// Reads a manifest as registries have it: OCI's, or docker's of schema 2.
+pub fn parse_registry(text: &str) -> Result<Manifest> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        schema_version: u64,
+        config: Option<Blob>,
+        layers: Option<Vec<Blob>>,
+    }
+    #[derive(Deserialize)]
+    struct Blob {
+        digest: String,
+        #[serde(default)]
+        size: Value,
+    }
+    let raw: Raw = serde_json::from_str(text)
+        .map_err(|err| Error::caused("it is not the manifest of an image", err))?;
+    let told = |blob: Blob| (blob.digest, blob.size.as_u64());
+    match (raw.schema_version, raw.config, raw.layers) {
+        (2, None, _) | (2, _, None) => Err(Error::new(
+            "it is not the manifest of an image: it has no configuration, or no layers",
+        )),
+        (version, config, layers) => checked(
+            version,
+            config.map(told).unwrap_or_default(),
+            layers.unwrap_or_default().into_iter().map(told).collect(),
+        ),
+    }
+}
+
+/// The index that a text is, if it is one: then it names the images of several platforms.
+pub fn index(text: &str) -> Result<Option<Value>> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|err| Error::caused("it is not a manifest", err))?;
+    Ok(value
+        .get("manifests")
+        .is_some_and(Value::is_array)
+        .then_some(value))
+}
+
+/// A manifest whose version, and number of layers, are those of an image.
+fn checked(
+    version: u64,
+    config: (String, Option<u64>),
+    layers: Vec<(String, Option<u64>)>,
+) -> Result<Manifest> {
+    if version != 2 {
         return Err(Error::new(format!(
-            "it has schema version {}, and only version 2 is known",
-            raw.schema_version
+            "it has schema version {version}, and only version 2 is known"
         )));
     }
-    if raw.layers.is_empty() || raw.layers.len() > MAX_LAYERS {
+    if layers.is_empty() || layers.len() > MAX_LAYERS {
         return Err(Error::new(format!(
             "it has {} layers, and an image has 1 to {MAX_LAYERS}",
-            raw.layers.len()
+            layers.len()
         )));
     }
     Ok(Manifest {
-        config: Digest::parse(&raw.config.digest)?,
-        sizes: raw.layers.iter().map(|l| l.size.as_u64()).collect(),
-        layers: raw
-            .layers
+        config: Digest::parse(&config.0)?,
+        config_size: config.1.unwrap_or_default(),
+        sizes: layers.iter().map(|(_, size)| *size).collect(),
+        layers: layers
             .iter()
-            .map(|l| Digest::parse(&l.digest))
+            .map(|(digest, _)| Digest::parse(digest))
             .collect::<Result<_>>()?,
     })
 }
@@ -122,6 +177,7 @@ mod tests {
                 config: a.clone(),
                 layers: vec![b, a],
                 sizes: vec![Some(1), Some(1)],
+                config_size: 0,
             }
         );
     }
@@ -141,8 +197,30 @@ mod tests {
                 config: a,
                 layers: vec![b],
                 sizes: vec![Some(3)],
+                config_size: 3,
             }
         );
+    }
+
+    #[test]
+    fn manifests_of_registries_are_read_and_indexes_told_from_them() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let one = json!({"schemaVersion": 2, "config": {"digest": a.to_string(), "size": 5},
+            "layers": [{"digest": b.to_string(), "size": 7}]});
+        let manifest = parse_registry(&one.to_string()).unwrap();
+        assert_eq!((manifest.config_size, manifest.size()), (5, Some(7)));
+        assert_eq!(manifest.layers, [b]);
+        assert_eq!(index(&one.to_string()).unwrap(), None);
+        let many = json!({"schemaVersion": 2, "manifests": []});
+        assert_eq!(index(&many.to_string()).unwrap(), Some(many.clone()));
+        for (text, why) in [
+            ("[", "not the manifest of an image"),
+            (&many.to_string(), "no configuration"),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema version 1"),
+        ] {
+            let err = parse_registry(text).unwrap_err().to_string();
+            assert!(err.contains(why), "{err}");
+        }
     }
 
     #[test]

@@ -40,12 +40,9 @@ impl Name {
         if text.contains('@') {
             return Err(refuse("a digest cannot be looked up, only a tag"));
         }
-        let (host, rest) = match text.split_once('/') {
-            // As docker tells a host from a namespace.
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                (first, rest)
-            }
-            _ => (HUB, text),
+        let (host, rest) = match Self::has_registry(text) {
+            true => text.split_once('/').unwrap_or((HUB, text)),
+            false => (HUB, text),
         };
         let (path, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
         if !is_host(host) {
@@ -69,6 +66,12 @@ impl Name {
             repository,
             tag: tag.to_owned(),
         })
+    }
+
+    /// Whether a name begins with a registry, as docker tells a host from a namespace.
+    pub fn has_registry(text: &str) -> bool {
+        let host = text.split_once('/').map(|(host, _)| host);
+        host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost")
     }
 
     /// The beginning of a name as it is filed, with the registry called as names call it.

@@ -1,13 +1,10 @@
 //! `cvmfs-image pull`: from a name to an image that an engine runs.
 
-use std::path::PathBuf;
-
 use super::Report;
-use super::find::Places;
+use super::identity::Asked;
 use super::layout::Layout;
-use super::name::Name;
 use super::store::Destination;
-use super::thin::make;
+use super::thin::{How, make};
 use crate::error::{Context, Result};
 
 /// Put the thin image of a name into podman's store, under that name
@@ -23,6 +20,13 @@ EXAMPLES
     cvmfs-image pull science/python:3.11
     podman --runtime cvmfs-run run --rm docker.io/science/python:3.11 python3 --version
 
+  An image that the repositories have not, or not in this state; its layers they may have all the
+  same, and --complete fetches those that they lack:
+    cvmfs-image pull --source registry --complete quay.io/science/python:nightly
+
+  From directories on any file system that cvmfs-run.toml trusts, the lowest first:
+    cvmfs-image pull lab/tool:1 --layer /data/base --layer /data/tool --config tool.json
+
   From one repository:
     cvmfs-image pull docker.io/library/fedora:latest --repository unpacked.cern.ch
 
@@ -36,39 +40,31 @@ STORES
   skopeo and podman read their usual settings: CONTAINERS_STORAGE_CONF and storage.conf(5) say which
   store, policy.json(5) what may enter it, and `skopeo login` who may write to a registry.")]
 pub struct Pull {
-    /// The image, as podman would be told: [REGISTRY/]REPOSITORY[:TAG]
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    asked: Asked,
 
     #[command(flatten)]
-    places: Places,
+    how: How,
 
     /// Where to put it instead, as skopeo would be told: oci:DIR[:TAG], oci-archive:FILE,
     /// docker-archive:FILE, docker-daemon:NAME:TAG, docker://NAME, containers-storage:NAME or
     /// dir:DIR
     #[arg(long, value_name = "DESTINATION")]
     to: Option<String>,
-
-    /// The image's configuration, if the repository does not have it; its digest is checked
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 impl Pull {
     /// Makes the thin image and puts it in its place.
     pub fn exec(&self) -> Result<Report> {
-        let name = Name::parse(&self.name)?;
-        let destination = match &self.to {
-            None => Destination::podman(&name),
-            Some(text) => Destination::parse(text, name.tag())?,
-        };
-        let repositories = self.places.open()?;
-        let config = self.config.as_deref();
+        let (names, _) = self.asked.names()?;
+        let tag = names[0].tag();
+        let destination = self.to.as_deref().map(|to| Destination::parse(to, tag));
+        let destination = destination.transpose()?;
         let made = match &destination {
-            Destination::Layout { dir, tag } => {
-                make(&name, tag, &repositories, config, Layout::begin(dir)?)?
+            Some(Destination::Layout { dir, tag }) => {
+                make(&self.asked, &self.how, tag, Layout::begin(dir)?)?
             }
-            Destination::Other(_) | Destination::Podman(_) => {
+            other => {
                 // Removed with all that is in it, however this ends.
                 let temp = tempfile::Builder::new().prefix("cvmfs-image-").tempdir();
                 let temp = temp.doing(|| "cannot make a temporary directory")?;
@@ -76,9 +72,11 @@ impl Pull {
                 let dir = temp
                     .path()
                     .join(format!("cvmfs-image-{}", std::process::id()));
-                let layout = Layout::begin(&dir)?;
-                let made = make(&name, name.tag(), &repositories, config, layout)?;
-                destination.put(&dir, name.tag(), made.id.hex())?;
+                let made = make(&self.asked, &self.how, tag, Layout::begin(&dir)?)?;
+                // Only now it is known what a short name stands for.
+                let podman = Destination::podman(&made.name);
+                let destination = other.as_ref().unwrap_or(&podman);
+                destination.put(&dir, tag, made.id.hex())?;
                 made
             }
         };

@@ -7,6 +7,7 @@ use super::Report;
 use super::beneath::is_absent;
 use super::digest::Digest;
 use super::find::{Places, find};
+use super::identity::Identity;
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
 use super::manifest::{self, Manifest};
 use super::name::Name;
@@ -67,6 +68,7 @@ impl Push {
         let target = target(&self.destination, name.tag())?;
         let repositories = self.places.open()?;
         let (home, images) = platforms(&repositories, &name)?;
+        let all: Vec<&Repository> = repositories.iter().collect();
 
         let temp = tempfile::Builder::new().prefix("cvmfs-image-").tempdir();
         let temp = temp.doing(|| "cannot make a temporary directory")?;
@@ -75,7 +77,8 @@ impl Push {
         let mut entries = Vec::new();
         let mut notes = Vec::new();
         for image in images {
-            let (made, mut entry) = build(&name, &repositories, home, image, None, &mut layout)?;
+            let identity = Identity::of_repository(&repositories, home, &name, image, None)?;
+            let (made, mut entry) = build(&identity, &all, true, &mut layout)?;
             entry["platform"] = made.platform;
             notes.extend(made.notes);
             entries.push(entry);
@@ -139,7 +142,7 @@ fn target(text: &str, tag: &str) -> Result<String> {
 
 /// The manifests of the image for each platform, of the first repository that has it; the one that
 /// stands under the name itself comes first.
-fn platforms<'a>(
+pub fn platforms<'a>(
     repositories: &'a [Repository],
     name: &Name,
 ) -> Result<(&'a Repository, Vec<Manifest>)> {

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::request;
 
 /// The largest image configuration that is read, in bytes.
-const MAX_CONFIG: u64 = 16 << 20;
+pub const MAX_CONFIG: u64 = 16 << 20;
 
 /// How many names are suggested for one that is not there.
 const SUGGESTIONS: usize = 5;
@@ -31,6 +31,8 @@ enum Place {
     Named(String),
     /// Its absolute path; layers are then named by path.
     At(String),
+    /// A tree of local layers, which the runtime knows itself; they are named by digest.
+    Local,
 }
 
 impl Repository {
@@ -57,6 +59,18 @@ impl Repository {
             _ => Place::At(plain(&path)?),
         };
         Ok(Self { place, dir })
+    }
+
+    /// Opens a tree of local layers; `None` where there is none.
+    pub fn local(path: &Path) -> Result<Option<Self>> {
+        match Dir::open(path) {
+            Ok(dir) => Ok(Some(Self {
+                place: Place::Local,
+                dir,
+            })),
+            Err(err) if is_absent(&err) => Ok(None),
+            Err(err) => Err(err).doing(|| format!("cannot open {}", path.display())),
+        }
     }
 
     /// Opens what repositories of images lie, mounted, below `root`.
@@ -90,7 +104,7 @@ impl Repository {
     pub fn name(&self) -> Option<&str> {
         match &self.place {
             Place::Named(name) => Some(name),
-            Place::At(_) => None,
+            Place::At(_) | Place::Local => None,
         }
     }
 
@@ -123,13 +137,8 @@ impl Repository {
     pub fn has(&self, name: &Name) -> Result<bool> {
         for path in name.metadata_paths() {
             let path = format!(".metadata/{path}/manifest.json");
-            match self.dir.look(&path) {
-                Err(err) if is_absent(&err) => {}
-                looked => {
-                    return looked
-                        .doing(|| format!("cannot look for {}", self.dir.shown(&path).display()))
-                        .map(|_| true);
-                }
+            if self.has_at(&path)? {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -162,6 +171,20 @@ impl Repository {
         Ok(self.dir.dir(layer_path(digest))?.into_tree())
     }
 
+    /// Whether the repository has a layer.
+    pub fn has_layer(&self, digest: &Digest) -> Result<bool> {
+        self.has_at(&layer_path(digest))
+    }
+
+    fn has_at(&self, path: &str) -> Result<bool> {
+        match self.dir.look(path) {
+            Err(err) if is_absent(&err) => Ok(false),
+            looked => looked
+                .doing(|| format!("cannot look for {}", self.dir.shown(path).display()))
+                .map(|_| true),
+        }
+    }
+
     /// The root of a whole image.
     pub fn flat(&self, config: &Digest) -> io::Result<Dir> {
         Ok(self
@@ -172,19 +195,13 @@ impl Repository {
 
     /// Whether the repository has the image as one directory.
     pub fn has_flat(&self, config: &Digest) -> Result<bool> {
-        let path = format!(".flat/{}", config.spread());
-        match self.dir.look(&path) {
-            Err(err) if is_absent(&err) => Ok(false),
-            looked => looked
-                .doing(|| format!("cannot look for {}", self.dir.shown(&path).display()))
-                .map(|_| true),
-        }
+        self.has_at(&format!(".flat/{}", config.spread()))
     }
 
     /// How a thin image names a layer of this repository.
     pub fn layer_name(&self, digest: &Digest) -> String {
         match &self.place {
-            Place::Named(_) => digest.to_string(),
+            Place::Named(_) | Place::Local => digest.to_string(),
             Place::At(path) => format!("{path}/{}", layer_path(digest)),
         }
     }
@@ -192,7 +209,7 @@ impl Repository {
     /// How a thin image names a whole image of this repository.
     pub fn flat_name(&self, config: &Digest) -> String {
         match &self.place {
-            Place::Named(_) => config.to_string(),
+            Place::Named(_) | Place::Local => config.to_string(),
             Place::At(path) => format!("{path}/.flat/{}", config.spread()),
         }
     }
@@ -246,9 +263,9 @@ impl Repository {
 }
 
 /// How to call several repositories in messages.
-pub fn places(repositories: &[Repository]) -> String {
+pub fn places<'a>(repositories: impl IntoIterator<Item = &'a Repository>) -> String {
     let places: Vec<_> = repositories
-        .iter()
+        .into_iter()
         .map(|r| r.shown().display().to_string())
         .collect();
     places.join(", ")
@@ -288,8 +305,8 @@ pub fn verify_config(bytes: &[u8], digest: &Digest) -> Result<()> {
     }
 }
 
-/// A path as the runtime's lists can hold it.
-fn plain(path: &Path) -> Result<String> {
+/// A path as it can stand in a list of layers.
+pub fn plain(path: &Path) -> Result<String> {
     match path.to_str() {
         Some(text) if !text.contains([',', ':', '\\']) && !text.contains(char::is_control) => {
             Ok(text.to_owned())

@@ -2,29 +2,44 @@
 
 use std::collections::BTreeSet;
 use std::io::BufWriter;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
 use super::beneath::{Dir, is_absent, os};
+use super::complete::incomplete;
 use super::config::{Config, THIN};
+use super::digest::Digest;
+use super::identity::Identity;
 use super::layer::{self, Entry, Written};
 use super::layout::Layout;
-use super::manifest::Manifest;
 use super::merge::{Node, Tree};
 use super::name::Name;
 use super::owners::{self, Owner, Shown};
 use super::parallel;
-use super::repository::{Repository, places};
+use super::repository::{Repository, places, plain};
 use super::scan::{self, Kind, Scan};
 use super::skeleton::Image;
 use crate::error::{Context, Error, Result};
 use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
 
+/// A layer as it lies somewhere.
+struct Layer {
+    /// How the thin image names it.
+    name: String,
+    /// The repository that its name is looked up in, if it is a digest.
+    repository: Option<String>,
+    dir: Dir,
+}
+
 /// The image as it lies in the repositories.
 pub struct Source<'a> {
     name: &'a Name,
-    manifest: Manifest,
-    layers: Vec<(&'a Repository, Dir)>,
+    /// The digest of its configuration; none where that was made up.
+    config: Option<&'a Digest>,
+    /// The digest of its manifest in its registry, where that is known.
+    base: Option<&'a Digest>,
+    layers: Vec<Layer>,
     flat: Option<(String, Dir)>,
 }
 
@@ -39,59 +54,85 @@ pub struct Made {
 }
 
 impl<'a> Source<'a> {
-    /// Opens the layers of the image `name`, whose manifest `home` has; they may lie in any of
-    /// `repositories`.
-    pub fn open(
-        repositories: &'a [Repository],
-        home: &'a Repository,
-        name: &'a Name,
-        manifest: Manifest,
-    ) -> Result<Self> {
+    /// Opens the layers of an image, which may lie in any of `repositories`.
+    pub fn open(repositories: &[&Repository], identity: &'a Identity<'_>) -> Result<Self> {
+        let (name, manifest) = (&identity.name, &identity.manifest);
         // Each layer is a catalog of its own that is fetched when its root is first touched.
-        let layers = parallel::each(manifest.layers.len(), |n| {
+        let found = parallel::each(manifest.layers.len(), |n| {
             let digest = &manifest.layers[n];
-            let order = std::iter::once(home).chain(repositories);
-            for repository in order {
+            for repository in identity.home.iter().chain(repositories) {
                 match repository.layer(digest) {
                     Err(err) if is_absent(&err) => {}
                     opened => {
-                        let opened = opened.doing(|| {
-                            format!(
-                                "cannot open layer {digest} in {}",
-                                repository.shown().display()
-                            )
+                        let shown = repository.shown();
+                        let dir = opened.doing(|| {
+                            format!("cannot open layer {digest} in {}", shown.display())
                         })?;
-                        return Ok((repository, opened));
+                        return Ok(Some(Layer {
+                            name: repository.layer_name(digest),
+                            repository: repository.name().map(str::to_owned),
+                            dir,
+                        }));
                     }
                 }
             }
-            Err(Error::new(format!(
-                "layer {digest} of {name} is not in {}",
-                places(repositories)
-            ))
-            .hint("perhaps it is not published yet, or lies in a repository to name with --repository"))
+            Ok(None)
         })?;
-        let flat = match home.flat(&manifest.config) {
-            Err(err) if is_absent(&err) => None,
-            opened => {
-                let doing = || format!("cannot open the flat image of {name}");
-                Some((home.flat_name(&manifest.config), opened.doing(doing)?))
+        let missing: Vec<usize> = (0..found.len()).filter(|&n| found[n].is_none()).collect();
+        if !missing.is_empty() {
+            return Err(incomplete(
+                identity,
+                &missing,
+                &places(repositories.iter().copied()),
+            ));
+        }
+        let mut flat = None;
+        for repository in identity.home.iter().chain(repositories) {
+            match repository.flat(&manifest.config) {
+                Err(err) if is_absent(&err) => {}
+                opened => {
+                    let doing = || format!("cannot open the flat image of {name}");
+                    flat = Some((repository.flat_name(&manifest.config), opened.doing(doing)?));
+                    break;
+                }
             }
-        };
+        }
         Ok(Self {
             name,
-            manifest,
-            layers,
+            config: Some(&manifest.config),
+            base: identity.base.as_ref(),
+            layers: found.into_iter().flatten().collect(),
             flat,
+        })
+    }
+
+    /// An image of directories, the lowest first.
+    pub fn of_directories(name: &'a Name, paths: &[PathBuf]) -> Result<Self> {
+        let layers = paths
+            .iter()
+            .map(|path| {
+                let doing = || format!("cannot use the layer {}", path.display());
+                // The runtime meets the true path when it resolves beneath its trusted roots.
+                let path = path.canonicalize().doing(doing)?;
+                Ok(Layer {
+                    name: plain(&path).doing(doing)?,
+                    repository: None,
+                    dir: Dir::open(&path).doing(doing)?.into_tree(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            name,
+            config: None,
+            base: None,
+            layers,
+            flat: None,
         })
     }
 
     /// The layers' names, bottom first.
     pub fn layer_names(&self) -> Vec<String> {
-        let names = self.layers.iter().zip(&self.manifest.layers);
-        names
-            .map(|((repository, _), digest)| repository.layer_name(digest))
-            .collect()
+        self.layers.iter().map(|layer| layer.name.clone()).collect()
     }
 
     /// The repositories in which digests are looked up.
@@ -100,10 +141,10 @@ impl<'a> Source<'a> {
         for name in self
             .layers
             .iter()
-            .filter_map(|(repository, _)| repository.name())
+            .filter_map(|layer| layer.repository.as_ref())
         {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
+            if !names.contains(name) {
+                names.push(name.clone());
             }
         }
         names
@@ -126,8 +167,12 @@ impl<'a> Source<'a> {
                 .map(|(name, _)| name.clone())
                 .unwrap_or_default(),
         );
-        // The base's digest is not told: DUCC's manifest.json is not the registry's, and the
-        // digest of the true one is not known.
+        // DUCC's manifest.json is not the registry's, and has another digest.
+        let base = self.base.map(Digest::to_string);
+        add(
+            "org.opencontainers.image.base.digest",
+            base.unwrap_or_default(),
+        );
         add("org.opencontainers.image.base.name", self.name.to_string());
         // For whoever meets it where no runtime of ours is: without one, no program is found in it.
         add(
@@ -138,22 +183,18 @@ impl<'a> Source<'a> {
     }
 
     fn descriptor(&self, config: &Config, scans: &[Scan]) -> Result<String> {
-        let layers = self
-            .layer_names()
-            .into_iter()
-            .zip(&config.diff_ids)
-            .zip(scans);
+        let layers = self.layer_names().into_iter().zip(scans).enumerate();
         let descriptor = Descriptor {
             version: descriptor::VERSION,
             origin: Some(Origin {
                 reference: self.name.to_string(),
-                config: Some(self.manifest.config.to_string()),
+                config: self.config.map(Digest::to_string),
             }),
             repositories: self.repository_names(),
             layers: layers
-                .map(|((layer, diff_id), scan)| DescribedLayer {
+                .map(|(n, (layer, scan))| DescribedLayer {
                     layer,
-                    diff_id: Some(diff_id.to_string()),
+                    diff_id: config.diff_ids.get(n).map(Digest::to_string),
                     markers: scan.markers(),
                 })
                 .collect(),
@@ -170,9 +211,9 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Writes the thin layer into `layout`.
-    pub fn make(&self, config: &Config, layout: &mut Layout) -> Result<Made> {
-        let layers: Vec<&Dir> = self.layers.iter().map(|(_, dir)| dir).collect();
+    /// Writes the thin layer into `layout`; with a descriptor if `described`.
+    pub fn make(&self, config: &Config, described: bool, layout: &mut Layout) -> Result<Made> {
+        let layers: Vec<&Dir> = self.layers.iter().map(|layer| &layer.dir).collect();
         let scans = parallel::each(layers.len(), |n| scan::scan(layers[n]))?;
         let tree = Tree::merge(&scans);
         if tree.get(descriptor::PATH.as_bytes()).is_some() {
@@ -202,9 +243,10 @@ impl<'a> Source<'a> {
             .zip(owners)
             .map(|(&(path, node), owner)| Entry { path, node, owner })
             .collect();
-        let descriptor = self.descriptor(config, &scans)?;
+        let descriptor = described.then(|| self.descriptor(config, &scans));
+        let descriptor = descriptor.transpose()?;
         let out = BufWriter::new(layout.scratch()?);
-        let written = layer::write(&image, &entries, &descriptor, out)?;
+        let written = layer::write(&image, &entries, descriptor.as_deref(), out)?;
         layout.adopt(&written.digest)?;
         Ok(Made {
             layer: written,

@@ -9,7 +9,7 @@ use super::name::{Name, is_ref_name};
 use crate::error::{Error, Result};
 
 /// The transports that skopeo may be given; see containers-transports(5).
-const TRANSPORTS: [&str; 6] = [
+pub const TRANSPORTS: [&str; 6] = [
     "oci-archive:",
     "docker-archive:",
     "docker-daemon:",
@@ -168,7 +168,7 @@ fn surplus(before: &[String], after: &[String], name: &str) -> Vec<String> {
 }
 
 /// How a program ended.
-pub(super) enum Call {
+pub enum Call {
     /// Well; what it wrote.
     Done(String),
     /// With an error; the last line of it.
@@ -178,7 +178,7 @@ pub(super) enum Call {
 }
 
 /// Runs a program to its end.
-pub(super) fn call(program: &str, arguments: &[&str]) -> Call {
+pub fn call(program: &str, arguments: &[&str]) -> Call {
     call_in(None, program, arguments)
 }
 

@@ -1,20 +1,21 @@
 //! `cvmfs-image thin`: from an image in a repository to a thin image that names its layers.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::Report;
+use super::complete::{self, Tree};
 use super::config::Config;
 use super::digest::Digest;
-use super::find::{self, Places, find};
+use super::identity::{Asked, Identity};
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
-use super::manifest::Manifest;
 use super::name::{Name, is_ref_name};
-use super::repository::{Repository, verify_config};
+use super::repository::Repository;
 use super::source::Source;
+use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 
 /// The media type of configurations.
 pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -51,44 +52,52 @@ OWNERS AND MODES
   Directories that only their owner may read are entered without what is in them, unless this runs
   as root or the client has CVMFS_WORLD_READABLE=yes.")]
 pub struct Thin {
-    /// The image, as podman would be told: [REGISTRY/]REPOSITORY[:TAG]
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[command(flatten)]
+    asked: Asked,
 
     /// Where the OCI layout is written: a new or empty directory, or a layout to add to
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 
     #[command(flatten)]
-    places: Places,
+    how: How,
 
     /// What the layout calls the image, and newer podmans then call it, too [default: the image's
     /// own tag]
     #[arg(short, long, value_name = "TAG")]
     tag: Option<String>,
+}
 
-    /// The image's configuration, if the repository does not have it; its digest is checked
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+/// How a thin image is made.
+#[derive(Debug, Default, clap::Args)]
+pub struct How {
+    /// Fetch the layers that no repository has into a tree of local layers, which the runtime knows
+    #[arg(long)]
+    complete: bool,
+
+    /// Name the layers in the annotations of the manifest alone, without a descriptor in the image;
+    /// images built from it, and engines other than podman, then know nothing of them
+    #[arg(long)]
+    annotation_only: bool,
 }
 
 impl Thin {
     /// Makes the thin image.
     pub fn exec(&self) -> Result<Report> {
-        let name = Name::parse(&self.name)?;
-        let tag = self.tag.as_deref().unwrap_or(name.tag());
+        let (names, _) = self.asked.names()?;
+        let tag = self.tag.as_deref().unwrap_or(names[0].tag());
         if !is_ref_name(tag) {
             return Err(Error::new(format!(
                 "`{tag}` cannot be the name of an image in a layout"
             ))
             .hint("write a tag, or a name such as localhost/thin/busybox:1.35"));
         }
-        let repositories = self.places.open()?;
         let layout = Layout::begin(&self.output)?;
-        let thin = make(&name, tag, &repositories, self.config.as_deref(), layout)?;
+        let thin = make(&self.asked, &self.how, tag, layout)?;
         Ok(Report {
             done: format!(
-                "{name}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
+                "{}: {} named, {} in a thin layer of {} bytes; podman pull oci:{}:{tag}",
+                thin.name,
                 count(thin.layers, "layer", "layers"),
                 count(thin.entries, "entry", "entries"),
                 thin.size,
@@ -101,6 +110,8 @@ impl Thin {
 
 /// A thin image that was made.
 pub struct Made {
+    /// The image's name.
+    pub name: Name,
     /// The digest of its configuration, which is its ID.
     pub id: Digest,
     /// How many layers it names.
@@ -113,50 +124,85 @@ pub struct Made {
     pub notes: Vec<String>,
     /// The platform that its configuration names, as an index tells it.
     pub platform: Value,
+    /// Nobody removes the local layers that it names while this is kept.
+    _kept: Vec<Tree>,
 }
 
-/// Makes the thin image of `name` in `layout`, which calls it `tag`. `config` is a file that has the
-/// image's configuration.
-pub fn make(
-    name: &Name,
-    tag: &str,
-    repositories: &[Repository],
-    config: Option<&Path>,
-    mut layout: Layout,
-) -> Result<Made> {
-    let (home, manifest) = find(repositories, name)?;
-    let (made, mut entry) = build(name, repositories, home, manifest, config, &mut layout)?;
-    entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: name.to_string() });
+/// Makes the thin image that is asked for in `layout`, which calls it `tag`.
+pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<Made> {
+    let settings = config::Config::load(&Host::read()?, None)?;
+    let mut kept = Vec::new();
+    let mut notes = Vec::new();
+    let (mut made, mut entry) = if asked.layers.is_empty() {
+        let mut repositories = match asked.places.open() {
+            // All of it may come from elsewhere.
+            Err(_) if how.complete && asked.places.repositories.is_empty() => Vec::new(),
+            opened => opened?,
+        };
+        for path in &settings.local {
+            // Locked first: what is found in it must still be there when the image is used.
+            if path.is_dir() {
+                kept.extend(Tree::open(path)?);
+                repositories.extend(Repository::local(path)?);
+            }
+        }
+        let identity = asked.identify(&repositories, &settings)?;
+        let lacking = match how.complete {
+            true => complete::missing(&identity.manifest.layers, &repositories)?,
+            false => Vec::new(),
+        };
+        let mut completed = Vec::new();
+        if let (false, Some(path)) = (lacking.is_empty(), settings.local.first()) {
+            let tree = Tree::make(path)?;
+            notes = tree.complete(&identity, &lacking)?;
+            kept.push(tree);
+            completed.extend(Repository::local(path)?);
+        }
+        let all: Vec<&Repository> = repositories.iter().chain(&completed).collect();
+        build(&identity, &all, !how.annotation_only, &mut layout)?
+    } else {
+        let (names, _) = asked.names()?;
+        let source = Source::of_directories(&names[0], &asked.layers)?;
+        let config = Config::of_directories(&asked.plain_config()?)?;
+        write(
+            &source,
+            &names[0],
+            config,
+            !how.annotation_only,
+            &mut layout,
+        )?
+    };
+    entry["annotations"] = json!({ REF_NAME: tag, IMAGE_NAME: made.name.to_string() });
     layout.finish(entry)?;
+    made.notes.splice(0..0, notes);
+    made._kept = kept;
     Ok(made)
 }
 
-/// Makes the thin image of `manifest`, which `home` has, in `layout`, and enters it nowhere; gives
-/// the descriptor of its manifest.
+/// Makes the thin image of `identity`, whose layers lie in `repositories`, in `layout`, and enters it
+/// nowhere; gives the descriptor of its manifest.
 pub fn build(
-    name: &Name,
-    repositories: &[Repository],
-    home: &Repository,
-    manifest: Manifest,
-    config: Option<&Path>,
+    identity: &Identity<'_>,
+    repositories: &[&Repository],
+    described: bool,
     layout: &mut Layout,
 ) -> Result<(Made, Value)> {
-    let bytes = match config {
-        Some(path) => {
-            let doing = || format!("cannot use the configuration {}", path.display());
-            let bytes = fs::read(path).doing(doing)?;
-            verify_config(&bytes, &manifest.config).doing(doing)?;
-            bytes
-        }
-        None => find::config(repositories, &manifest.config)?
-            .ok_or_else(|| find::no_config(repositories, &manifest.config, name))?,
-    };
-    let config = Config::parse(&bytes, manifest.layers.len())
-        .doing(|| format!("cannot use the configuration {}", manifest.config))?;
-    let platform = config.platform();
-    let source = Source::open(repositories, home, name, manifest)?;
+    let config = Config::parse(&identity.config, identity.manifest.layers.len())
+        .doing(|| format!("cannot use the configuration {}", identity.manifest.config))?;
+    let source = Source::open(repositories, identity)?;
+    write(&source, &identity.name, config, described, layout)
+}
 
-    let made = source.make(&config, layout)?;
+/// Writes layer, configuration and manifest.
+fn write(
+    source: &Source<'_>,
+    name: &Name,
+    config: Config,
+    described: bool,
+    layout: &mut Layout,
+) -> Result<(Made, Value)> {
+    let platform = config.platform();
+    let made = source.make(&config, described, layout)?;
     let thin = config.thin(&made.layer.diff_id, &name.to_string());
     let id = layout.blob(thin.as_bytes())?;
     let manifest = json!({
@@ -170,12 +216,14 @@ pub fn build(
     let digest = layout.blob(manifest.as_bytes())?;
     let entry = blob(MANIFEST_TYPE, &digest, manifest.len() as u64);
     let made = Made {
+        name: name.clone(),
         id,
         layers: source.layer_names().len(),
         entries: made.entries,
         size: made.layer.size,
         notes: made.notes,
         platform,
+        _kept: Vec::new(),
     };
     Ok((made, entry))
 }
@@ -191,7 +239,11 @@ pub fn blob(media_type: &str, digest: &Digest, size: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+    use crate::image::find::Places;
     use crate::image::layout::read_index;
     use crate::image::manifest::{self, Blob};
     use crate::image::repository::{config_path, layer_path};
@@ -235,14 +287,21 @@ mod tests {
 
     fn thin(root: &Path, name: &str, output: &str) -> Result<Report> {
         let thin = Thin {
-            name: name.to_owned(),
-            output: root.join(output),
-            places: Places {
-                repositories: Vec::new(),
-                cvmfs_root: root.to_owned(),
+            asked: Asked {
+                image: name.to_owned(),
+                places: Places {
+                    repositories: Vec::new(),
+                    cvmfs_root: root.to_owned(),
+                },
+                sources: vec![config::Source::Cvmfs],
+                name: None,
+                platform: None,
+                config: None,
+                layers: Vec::new(),
             },
+            output: root.join(output),
+            how: How::default(),
             tag: None,
-            config: None,
         };
         thin.exec()
     }

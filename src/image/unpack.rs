@@ -73,13 +73,7 @@ impl Unpack {
             let skipped = source
                 .unpack(layer, diff_id, &output)
                 .doing(|| format!("cannot unpack layer {digest}"))?;
-            if let Some(first) = skipped.first() {
-                notes.push(format!(
-                    "layer {digest} lacks {} device nodes that this user may not make (the \
-                     first: {first})",
-                    skipped.len()
-                ));
-            }
+            notes.extend(note(&digest, &skipped));
         }
         // Last, so that a manifest never names what is not there.
         put(&output.join(config_path(&config_digest)), &bytes)?;
@@ -184,47 +178,72 @@ impl Layout {
 
     /// Unpacks a layer to its place below `output`, if it is not there already. Returns what could
     /// not be made.
-    fn unpack(&self, layer: &Descriptor, diff_id: &Digest, output: &Path) -> Result<Vec<String>> {
-        let digest = digest_of(layer)?;
-        let layerfs = output.join(layer_path(&digest));
-        if layerfs.is_dir() {
-            return Ok(Vec::new());
-        }
-        let place = layerfs.parent().unwrap_or(output);
-        let above = place.parent().unwrap_or(output);
-        let doing = || format!("cannot write to {}", above.display());
-        fs::create_dir_all(above).doing(doing)?;
-        let temp = tempfile::Builder::new()
-            .prefix(".unpack-")
-            .tempdir_in(above)
-            .doing(doing)?;
-        let staged = temp.path().join("layer");
-        fs::create_dir_all(staged.join("layerfs")).doing(doing)?;
-        // DUCC makes each layer a catalog of its own. Before the entries: it changes the root's time.
-        fs::write(staged.join("layerfs/.cvmfscatalog"), "").doing(doing)?;
-        let root = Dir::open(&staged.join("layerfs")).doing(doing)?;
-
-        let opened = || format!("cannot read {} of {}", digest, self.path.display());
-        let blob = Hashing::new(self.open(&digest).doing(opened)?);
-        let mut tar = Hashing::new(Tar::open(BufReader::new(blob)).doing(opened)?);
-        let skipped = extract(&mut tar, &root)?;
-        // What follows the last entry counts for the digests, too.
-        io::copy(&mut tar, &mut io::sink()).doing(opened)?;
-        let found = tar.digest();
-        let mut blob = tar.into_inner().into_inner();
-        io::copy(&mut blob, &mut io::sink()).doing(opened)?;
-        let blob = blob.into_inner();
-        for (what, found, expected) in [("blob", &blob.digest(), &digest), ("tar", &found, diff_id)]
-        {
-            if found != expected {
-                return Err(Error::new(format!(
-                    "the {what} has digest {found}, not {expected}"
-                )));
-            }
-        }
-        fs::rename(&staged, place).doing(|| format!("cannot write {}", place.display()))?;
-        Ok(skipped)
+    fn unpack(&self, blob: &Descriptor, diff_id: &Digest, output: &Path) -> Result<Vec<String>> {
+        let digest = digest_of(blob)?;
+        let from = self.path.display();
+        layer(|| self.open(&digest), &from, &digest, diff_id, output)
     }
+}
+
+/// What to say of what could not be made of a layer.
+pub(super) fn note(digest: &Digest, skipped: &[String]) -> Option<String> {
+    let first = skipped.first()?;
+    Some(format!(
+        "layer {digest} lacks {} device nodes that this user may not make (the first: {first})",
+        skipped.len()
+    ))
+}
+
+/// Unpacks the layer that `open` opens to its place below `output`, if it is not there already.
+/// Returns what could not be made.
+pub(super) fn layer(
+    open: impl FnOnce() -> io::Result<File>,
+    from: &dyn std::fmt::Display,
+    digest: &Digest,
+    diff_id: &Digest,
+    output: &Path,
+) -> Result<Vec<String>> {
+    let layerfs = output.join(layer_path(digest));
+    if layerfs.is_dir() {
+        return Ok(Vec::new());
+    }
+    let place = layerfs.parent().unwrap_or(output);
+    let above = place.parent().unwrap_or(output);
+    let doing = || format!("cannot write to {}", above.display());
+    fs::create_dir_all(above).doing(doing)?;
+    let temp = tempfile::Builder::new()
+        .prefix(".unpack-")
+        .tempdir_in(above)
+        .doing(doing)?;
+    let staged = temp.path().join("layer");
+    fs::create_dir_all(staged.join("layerfs")).doing(doing)?;
+    // DUCC makes each layer a catalog of its own. Before the entries: it changes the root's time.
+    fs::write(staged.join("layerfs/.cvmfscatalog"), "").doing(doing)?;
+    let root = Dir::open(&staged.join("layerfs")).doing(doing)?;
+
+    let opened = || format!("cannot read {digest} of {from}");
+    let blob = Hashing::new(open().doing(opened)?);
+    let mut tar = Hashing::new(Tar::open(BufReader::new(blob)).doing(opened)?);
+    let skipped = extract(&mut tar, &root)?;
+    // What follows the last entry counts for the digests, too.
+    io::copy(&mut tar, &mut io::sink()).doing(opened)?;
+    let found = tar.digest();
+    let mut blob = tar.into_inner().into_inner();
+    io::copy(&mut blob, &mut io::sink()).doing(opened)?;
+    let blob = blob.into_inner();
+    for (what, found, expected) in [("blob", &blob.digest(), digest), ("tar", &found, diff_id)] {
+        if found != expected {
+            return Err(Error::new(format!(
+                "the {what} has digest {found}, not {expected}"
+            )));
+        }
+    }
+    match fs::rename(&staged, place) {
+        // Somebody else was faster.
+        Err(_) if layerfs.is_dir() => {}
+        renamed => renamed.doing(|| format!("cannot write {}", place.display()))?,
+    }
+    Ok(skipped)
 }
 
 /// A layer's tar, uncompressed.

@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_name_and_number_with_its_groups() {
-        let table: &[(&str, (u32, u32, &[u32], &str))] = &[
+        /// User, group, further groups, home.
+        type Found<'a> = (u32, u32, &'a [u32], &'a str);
+        let table: &[(&str, Found<'_>)] = &[
             ("", (0, 0, &[], "/root")),
             ("root", (0, 0, &[], "/root")),
             ("sci", (1000, 50, &[100, 44], "/home/sci")),

@@ -17,6 +17,8 @@ pub struct Candidate {
     pub path: PathBuf,
     /// The repository, for messages: the first component below the root.
     pub repository: String,
+    /// Whether the root is a tree of local layers, which must be the caller's or root's.
+    pub local: bool,
 }
 
 impl Candidate {
@@ -72,20 +74,24 @@ pub fn candidates(
                     names.push(name);
                 }
             }
-            if names.is_empty() {
+            let below = in_repository(digest, kind);
+            let local: &[PathBuf] = match kind {
+                Kind::Layer => &config.local,
+                Kind::Flat => &[],
+            };
+            if names.is_empty() && local.is_empty() {
                 return Err(Error::new(format!("{digest} is named without a repository"))
                     .hint("add the annotation run.cvmfs.repository, or repositories to cvmfs-run.toml"));
             }
-            let below = in_repository(digest, kind);
-            Ok(names
-                .iter()
-                .flat_map(|name| {
-                    config
-                        .roots
-                        .iter()
-                        .map(|root| candidate(root, Path::new(name).join(&below)))
-                })
-                .collect())
+            let mounted = names.iter().flat_map(|name| {
+                let roots = config.roots.iter();
+                roots.map(|root| candidate(root, Path::new(name).join(&below)))
+            });
+            let local = local.iter().map(|root| Candidate {
+                local: true,
+                ..candidate(root, below.clone())
+            });
+            Ok(mounted.chain(local).collect())
         }
     }
 }
@@ -118,6 +124,7 @@ fn candidate(root: &Path, path: PathBuf) -> Candidate {
         root: root.to_owned(),
         path,
         repository,
+        local: false,
     }
 }
 
@@ -173,6 +180,31 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(err.contains("without a repository"), "{err}");
+    }
+
+    #[test]
+    fn a_local_layer_is_looked_for_last() {
+        let hex = "ab".repeat(32);
+        let name = LayerName::parse(&format!("sha256:{hex}")).unwrap();
+        let config = Config {
+            local: vec!["/var/lib/x".into()],
+            ..Config::default()
+        };
+        let repositories = [Repository::parse("r1").unwrap()];
+        let places = candidates(&name, Kind::Layer, &repositories, &config).unwrap();
+        let shown: Vec<_> = places.iter().map(|c| (c.local, c.shown())).collect();
+        let end = format!(".layers/ab/{hex}/layerfs");
+        assert_eq!(
+            shown,
+            [
+                (false, Path::new("/cvmfs/r1").join(&end)),
+                (true, Path::new("/var/lib/x").join(&end))
+            ]
+        );
+        let alone = candidates(&name, Kind::Layer, &[], &config).unwrap();
+        assert_eq!(alone, places[1..]);
+        let flat = candidates(&name, Kind::Flat, &repositories, &config).unwrap();
+        assert!(flat.iter().all(|place| !place.local));
     }
 
     #[test]

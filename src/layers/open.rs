@@ -34,6 +34,9 @@ pub struct Layer {
 /// The directories of one request, bottom first.
 pub type Found = Vec<Layer>;
 
+/// The ID under which owners show that a user namespace does not map (kernel.overflowuid).
+const OVERFLOW: u32 = 65534;
+
 /// How much is shown of an image's name.
 const MAX_IMAGE: usize = 256;
 
@@ -289,6 +292,9 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
+    if place.local {
+        own(&root)?;
+    }
     let open = || {
         rustix::fs::openat2(
             root.as_fd(),
@@ -309,8 +315,46 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
     fd
 }
 
+/// Refuses a tree of local layers that another user could have written to.
+fn own(root: &OwnedFd) -> std::result::Result<(), Errno> {
+    let stat = rustix::fs::fstat(root)?;
+    let euid = rustix::process::geteuid().as_raw();
+    // In a user namespace the host's root shows as the overflow ID, and so does everybody else; but
+    // these trees lie below a directory that is root's or the caller's own.
+    let roots = stat.st_uid == 0 || stat.st_uid == OVERFLOW && crate::host::in_user_namespace();
+    let trusted = (roots || stat.st_uid == euid) && stat.st_mode & 0o022 == 0;
+    trusted.then_some(()).ok_or(Errno::PERM)
+}
+
+/// The one line that names a layer of the local trees, and the remedy.
+fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
+    let root = place.root.display();
+    let (what, hint) = match errno {
+        Errno::NOENT => (
+            format!("layer {} is not among the local layers in {root}", job.name),
+            "fetch it with cvmfs-image pull --complete IMAGE".to_owned(),
+        ),
+        Errno::PERM => (
+            format!("the local layers in {root} could have been written by another user"),
+            format!("make them root's or your own: chown; chmod go-w {root}"),
+        ),
+        _ => (
+            format!(
+                "layer {} ({}) cannot be opened",
+                job.name,
+                place.shown().display()
+            ),
+            format!("see who may read {root}"),
+        ),
+    };
+    Error::caused(what, std::io::Error::from(errno)).hint(hint)
+}
+
 /// The one line that names the repository, the layer and the remedy.
 fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
+    if place.local {
+        return explain_local(job, place, errno);
+    }
     let repository = &place.repository;
     // An empty directory is one that nothing is mounted at.
     let mounted = std::fs::read_dir(place.root.join(repository))

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/registry.rs"]
+mod registry;
 #[path = "../common/walk.rs"]
 mod walk;
 
@@ -9,7 +11,6 @@ mod bundle;
 mod derived;
 mod flatten;
 mod push;
-mod registry;
 mod skeleton;
 
 use std::path::Path;

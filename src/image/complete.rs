@@ -1,0 +1,132 @@
+//! What of an image lies nowhere yet: fetched into the tree of local layers.
+//!
+//! That tree has the layout of a repository, so all images share what lies in it, and the runtime
+//! looks there for what no repository has. `prune` takes it away again.
+
+use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::config::Config;
+use super::digest::Digest;
+use super::human;
+use super::identity::Identity;
+use super::registry::{self, Wanted};
+use super::repository::Repository;
+use super::unpack;
+use crate::error::{Context, Error, Result};
+
+/// The file by whose lock `pull` and `prune` keep out of each other's way.
+pub const LOCK: &str = ".lock";
+
+/// A tree of local layers, of which nothing is removed while this lives.
+#[derive(Debug)]
+pub struct Tree {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Tree {
+    /// The tree at `path`; made if it is not there.
+    pub fn make(path: &Path) -> Result<Self> {
+        let doing = || format!("cannot make the tree of local layers {}", path.display());
+        let mut dirs = fs::DirBuilder::new();
+        dirs.recursive(true).mode(0o755).create(path).doing(doing)?;
+        Self::open(path)?.ok_or_else(|| Error::new(doing()))
+    }
+
+    /// The tree at `path`, if there is one that this user may use.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let doing = || format!("cannot lock {}", path.display());
+        let file = path.join(LOCK);
+        let lock = match File::options().create(true).append(true).open(&file) {
+            Ok(lock) => lock,
+            // Somebody else's, which may be read without.
+            Err(_) if file.is_file() => File::open(&file).doing(doing)?,
+            Err(_) => return Ok(None),
+        };
+        rustix::fs::flock(&lock, FlockOperation::LockShared).doing(doing)?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        }))
+    }
+
+    /// Fetches those layers of an image that are not in `repositories`.
+    pub fn complete(&self, identity: &Identity<'_>, missing: &[usize]) -> Result<Vec<String>> {
+        let manifest = &identity.manifest;
+        let config = Config::parse(&identity.config, manifest.layers.len())
+            .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+        let wanted: Vec<Wanted> = missing
+            .iter()
+            .map(|&n| {
+                let size = manifest.sizes[n].ok_or_else(|| {
+                    Error::new(format!(
+                        "the manifest does not tell the size of {}",
+                        manifest.layers[n]
+                    ))
+                })?;
+                Ok(Wanted {
+                    digest: manifest.layers[n].clone(),
+                    size,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut notes = Vec::new();
+        registry::download(&identity.reference, &wanted, &self.path, |index, blob| {
+            let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
+            let from = &identity.reference;
+            let skipped = unpack::layer(|| Ok(blob), from, digest, diff_id, &self.path)
+                .doing(|| format!("cannot unpack layer {digest}"))?;
+            notes.extend(unpack::note(digest, &skipped));
+            Ok(())
+        })?;
+        Ok(notes)
+    }
+}
+
+/// The numbers of an image's layers that lie in none of the repositories.
+pub fn missing(layers: &[Digest], repositories: &[Repository]) -> Result<Vec<usize>> {
+    let found = super::parallel::each(layers.len(), |n| {
+        for repository in repositories {
+            if repository.has_layer(&layers[n])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })?;
+    let numbers = found.iter().enumerate();
+    Ok(numbers
+        .filter(|(_, found)| !**found)
+        .map(|(n, _)| n)
+        .collect())
+}
+
+/// What to say of an image of which layers are missing.
+pub fn incomplete(identity: &Identity<'_>, missing: &[usize], places: &str) -> Error {
+    let manifest = &identity.manifest;
+    let size = |n: usize| manifest.sizes[n].map_or("size not told".to_owned(), human);
+    let list: Vec<String> = missing
+        .iter()
+        .map(|&n| format!("{} ({})", manifest.layers[n], size(n)))
+        .collect();
+    let total = missing
+        .iter()
+        .try_fold(0_u64, |sum, &n| sum.checked_add(manifest.sizes[n]?));
+    let fetch = match total {
+        Some(total) => format!("fetch them, {}, with --complete", human(total)),
+        None => "fetch them with --complete".to_owned(),
+    };
+    Error::new(format!(
+        "{} of {} layers of {} are not in {places}: {}",
+        missing.len(),
+        manifest.layers.len(),
+        identity.name,
+        list.join(", ")
+    ))
+    .hint(format!(
+        "{fetch}; or they are not published yet, or lie in a repository to name with --repository"
+    ))
+}
