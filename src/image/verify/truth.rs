@@ -182,7 +182,7 @@ mod tests {
             header.set_entry_type(kind);
             header.set_path(path).unwrap();
             if !link.is_empty() {
-                header.set_link_name(link).unwrap();
+                header.set_link_name_literal(link).unwrap();
             }
             header.set_mode(mode);
             header.set_size(content.len() as u64);
