@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_in_blocks_is_one_stream_and_the_same_however_it_is_written() {
-        let text: Vec<u8> = (0..5 * BLOCK / 2).map(|n| (n * n >> 7) as u8).collect();
+        let text: Vec<u8> = (0..5 * BLOCK / 2).map(|n| ((n * n) >> 7) as u8).collect();
         for text in [&text[..], &[], &text[..BLOCK]] {
             let pack = |batch: usize, piece: usize| {
                 let mut packer = Packer::new(Vec::new(), false).unwrap();
