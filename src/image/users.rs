@@ -110,26 +110,23 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_name_and_number_with_its_groups() {
-        /// User, group, further groups, home.
-        type Found<'a> = (u32, u32, &'a [u32], &'a str);
-        let table: &[(&str, Found<'_>)] = &[
-            ("", (0, 0, &[], "/root")),
-            ("root", (0, 0, &[], "/root")),
-            ("sci", (1000, 50, &[100, 44], "/home/sci")),
-            ("1000", (1000, 50, &[100, 44], "/home/sci")),
-            ("sci:users", (1000, 100, &[], "/home/sci")),
-            ("sci:7", (1000, 7, &[], "/home/sci")),
-            (":44", (0, 44, &[], "/root")),
-            ("7", (7, 0, &[], "/")),
-            ("7:8", (7, 8, &[], "/")),
-        ];
-        for (spec, (uid, gid, groups, home)) in table {
-            let expected = User {
-                uid: *uid,
-                gid: *gid,
-                groups: groups.to_vec(),
-                home: (*home).to_owned(),
-            };
+        let user = |uid, gid, groups: &[u32], home: &str| User {
+            uid,
+            gid,
+            groups: groups.to_vec(),
+            home: home.to_owned(),
+        };
+        for (spec, expected) in [
+            ("", user(0, 0, &[], "/root")),
+            ("root", user(0, 0, &[], "/root")),
+            ("sci", user(1000, 50, &[100, 44], "/home/sci")),
+            ("1000", user(1000, 50, &[100, 44], "/home/sci")),
+            ("sci:users", user(1000, 100, &[], "/home/sci")),
+            ("sci:7", user(1000, 7, &[], "/home/sci")),
+            (":44", user(0, 44, &[], "/root")),
+            ("7", user(7, 0, &[], "/")),
+            ("7:8", user(7, 8, &[], "/")),
+        ] {
             assert_eq!(resolve(spec, PASSWD, GROUP).unwrap(), expected, "{spec}");
         }
         assert_eq!(resolve("", "", "").unwrap().home, "/");

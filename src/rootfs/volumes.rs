@@ -5,6 +5,8 @@
 //! here, once. A mark on the volume says that it was looked at: what its user removes later stays
 //! removed.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -95,7 +97,14 @@ fn is_part(volume: &OwnedFd, image: &OwnedFd) -> std::io::Result<bool> {
             }
             let look = |dir: &OwnedFd| statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
             let own = look(&volume)?;
-            if !look(&image).is_ok_and(|theirs| is_copy(&own, &theirs)) {
+            let Ok(theirs) = look(&image) else {
+                return Ok(false);
+            };
+            let is_copy = match is_copy(&own, &theirs) {
+                Some(is_copy) => is_copy,
+                None => same(&volume, &image, name)?,
+            };
+            if !is_copy {
                 return Ok(false);
             }
             if FileType::from_raw_mode(own.st_mode) == FileType::Directory {
@@ -110,12 +119,32 @@ fn is_part(volume: &OwnedFd, image: &OwnedFd) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// Whether an entry is the copy of another, as engines copy: with type, size and time.
-fn is_copy(own: &Stat, theirs: &Stat) -> bool {
-    let kind = FileType::from_raw_mode(own.st_mode);
-    kind == FileType::from_raw_mode(theirs.st_mode)
-        && (kind == FileType::Directory
-            || own.st_size == theirs.st_size && own.st_mtime == theirs.st_mtime)
+/// Whether an entry can be the copy of another; `None` if its bytes must tell. Engines keep the times
+/// of files, and not always those of links.
+fn is_copy(own: &Stat, theirs: &Stat) -> Option<bool> {
+    let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
+    match kind(own) {
+        of if of != kind(theirs) => Some(false),
+        FileType::RegularFile if own.st_size != theirs.st_size => Some(false),
+        FileType::RegularFile if own.st_mtime != theirs.st_mtime => None,
+        _ => Some(true),
+    }
+}
+
+/// Whether two files of the same size hold the same bytes.
+fn same(one: &OwnedFd, other: &OwnedFd, name: &std::ffi::CStr) -> std::io::Result<bool> {
+    let open = |dir: &OwnedFd| -> std::io::Result<BufReader<File>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(dir, name, flags, Mode::empty())?;
+        Ok(BufReader::new(File::from(fd)))
+    };
+    let mut other = open(other)?.bytes();
+    for byte in open(one)?.bytes() {
+        if Some(byte?) != other.next().transpose()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn dir(at: impl std::os::fd::AsFd, path: &Path, within: ResolveFlags) -> std::io::Result<OwnedFd> {
@@ -150,11 +179,16 @@ mod tests {
         let at = |path: &str| temp.path().join(path);
         fs::create_dir_all(at("root/opt/data/sub")).unwrap();
         fs::write(at("root/opt/data/sub/file"), "text").unwrap();
-        fs::write(at("root/opt/data/top"), "").unwrap();
+        fs::write(at("root/opt/data/top"), "top").unwrap();
         std::os::unix::fs::symlink("opt", at("root/link")).unwrap();
         for (volume, own) in [("new", "sub"), ("used", "other")] {
             fs::create_dir_all(at(&format!("volumes/{volume}/_data")).join(own)).unwrap();
         }
+        // As some engines copy them, with a time of its own.
+        let copied = at("volumes/new/_data/top");
+        fs::write(&copied, "top").unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        File::open(copied).unwrap().set_modified(time).unwrap();
         let fill = |volume: &str| {
             let source = at(&format!("volumes/{volume}/_data"));
             let mount = serde_json::json!({"source": source, "destination": "/link/data"});
