@@ -23,6 +23,7 @@ pub mod lifeline;
 mod network;
 pub mod nocgroup;
 pub mod normalise;
+mod oom;
 pub mod rdt;
 pub mod reach;
 mod seccomp;
