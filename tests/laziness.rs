@@ -62,7 +62,7 @@ fn opened() -> BTreeSet<PathBuf> {
 }
 
 /// podman with runc, whose whole image is mounted for a look.
-const RUNC_WHOLE: Podman = Podman { runtime: "runc" };
+const RUNC_WHOLE: Podman = Podman::rootful("runc");
 
 fn podman_root(podman: &Podman) -> PathBuf {
     podman

@@ -7,12 +7,12 @@
 
 mod common;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use common::rootless::{CVMFS_RUN, Driver, RUNC, USER, case, fallbacks, set_up, shell};
+use common::rootless::{CVMFS_RUN, Claimed, Driver, RUNC, case, fallbacks, set_up, shell};
 use common::{Said, lab, run};
 
 /// The images that the cases use.
@@ -283,10 +283,9 @@ fn main() -> ExitCode {
     failed += all(Driver::Fuse, &chosen);
     set_up(Driver::Native, &IMAGES);
     failed += usize::from(!foreign_owners());
-    let mut client = claim();
+    let client = Claimed::mount();
     failed += all(Driver::Native, &chosen);
-    let _ = client.kill();
-    let _ = client.wait();
+    drop(client);
     // All cases twice, and what the foreign owners allow.
     let ran = 2 * chosen.len() + 1;
     let word = if failed == 0 { "ok" } else { "FAILED" };
@@ -398,32 +397,4 @@ fn foreign_owners() -> bool {
     );
     let _ = run(&mut shell(Driver::Native, "podman system migrate"));
     said.out == expected
-}
-
-/// Mounts the repository over itself as a client shows it that is told whose it is.
-fn claim() -> std::process::Child {
-    let port = std::fs::read_to_string(lab().join("port")).expect("the server's port");
-    let ready = lab().join("ready-claimed");
-    let client = Command::new("cvmfs-test-client")
-        .args(["mount", "--world-readable"])
-        .arg(format!("--claim-ownership={USER}:{USER}"))
-        .args([
-            "--url",
-            &format!(
-                "http://127.0.0.1:{}/cvmfs/unpacked.example.org",
-                port.trim()
-            ),
-        ])
-        .arg("--cache")
-        .arg(lab().join("cache-claimed"))
-        .arg("--ready-file")
-        .arg(&ready)
-        .arg("/cvmfs/unpacked.example.org")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("cvmfs-test-client");
-    while !ready.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    client
 }

@@ -111,6 +111,10 @@ impl Update {
         if !schemata.is_empty() {
             rdt::update(&config, &state.id, &schemata)?;
         }
+        // So is this, with every change of memory.
+        let disable_oom_killer = config
+            .pointer("/linux/resources/memory/disableOOMKiller")
+            .is_some_and(|asked| asked == true);
         if let Some(devices) = config.pointer("/linux/resources/devices") {
             resources["devices"] = devices.clone();
         }
@@ -125,7 +129,7 @@ impl Update {
         })?;
         let options = ControllerOpt {
             resources: &resources,
-            disable_oom_killer: false,
+            disable_oom_killer,
             oom_score_adj: None,
             freezer_state: None,
         };

@@ -19,7 +19,7 @@ use super::hierarchies::Stay;
 use super::normalise::{Extras, Normal};
 use super::{
     cgroup, devices, executor, explain, groups, hierarchies, inheritable, inside, network,
-    nocgroup, stdio, userns,
+    nocgroup, oom, stdio, userns,
 };
 
 /// What `create` was asked to do.
@@ -145,6 +145,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     }
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+        .and_then(|()| oom::switch_off(&args.spec, &hierarchies, &state.cgroup))
         .and_then(|()| devices::enforce(&args.spec, &state.cgroup, pid, create.host))
         .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
             true => network::loopback_up(pid),

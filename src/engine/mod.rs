@@ -23,6 +23,7 @@ pub mod lifeline;
 mod network;
 pub mod nocgroup;
 pub mod normalise;
+mod oom;
 mod overlays;
 pub mod rdt;
 pub mod reach;

@@ -150,7 +150,7 @@ impl Hidden {
         for mount in list.drain(..) {
             match mount.typ().as_deref() {
                 Some("cgroup") => changed.extend(in_place_of(&mount, &hierarchies)?),
-                _ => changed.push(mount),
+                _ => changed.push(from_aside(mount, &aside)),
             }
         }
         *list = changed;
@@ -222,6 +222,16 @@ fn own_v1(cgroups: &str, options: &[String]) -> Option<PathBuf> {
     })
 }
 
+/// A part of the host's hierarchies that is bound (podman does so for systemd), from where they are
+/// still seen.
+fn from_aside(mut mount: Mount, aside: &Path) -> Mount {
+    let source = mount.source().as_deref();
+    if let Some(below) = source.and_then(|source| source.strip_prefix(TOP).ok()) {
+        mount.set_source(Some(aside.join(below)));
+    }
+    mount
+}
+
 /// What runc mounts for a cgroup file system of version 1: a tmpfs with a directory for each
 /// hierarchy, which shows the container's cgroup (here, its engine's).
 fn in_place_of(mount: &Mount, hierarchies: &[(String, PathBuf)]) -> Result<Vec<Mount>> {
@@ -286,6 +296,21 @@ mod tests {
                     .contains(&format!("cannot set {name} limit")),
                 "{err}"
             );
+        }
+    }
+
+    #[test]
+    fn a_bound_hierarchy_is_taken_from_where_it_is_still_seen() {
+        for (source, becomes) in [
+            ("/sys/fs/cgroup/systemd", "/state/cgroup/systemd"),
+            ("/sys/fs/cgroup", "/state/cgroup/"),
+            ("/sys/fs/cgroups", "/sys/fs/cgroups"),
+            ("cgroup", "cgroup"),
+        ] {
+            let mut mount = Mount::default();
+            mount.set_source(Some(source.into()));
+            let mount = from_aside(mount, Path::new("/state/cgroup"));
+            assert_eq!(mount.source().as_deref(), Some(Path::new(becomes)));
         }
     }
 

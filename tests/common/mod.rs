@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 pub mod linked;
+pub mod noted;
 pub mod rootless;
 pub mod same;
 pub mod trixie;
@@ -9,6 +10,8 @@ pub mod trixie;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rootless::Driver;
 
 /// The directory of the laboratory that `tests/lab` made.
 pub fn lab() -> PathBuf {
@@ -77,25 +80,59 @@ pub fn program(name: &str) -> Command {
 pub struct Podman {
     /// `cvmfs-run`, `runc` or `crun`.
     pub runtime: &'static str,
+    /// The ordinary user's, with the stores of this home; else root's.
+    pub user: Option<Driver>,
+    /// Its configuration, where that is not the laboratory's.
+    pub conf: Option<PathBuf>,
 }
 
 /// podman with this project's runtime.
-pub const CVMFS_RUN: Podman = Podman {
-    runtime: "cvmfs-run",
-};
+pub const CVMFS_RUN: Podman = Podman::rootful("cvmfs-run");
 /// podman with runc, for comparison.
-pub const RUNC: Podman = Podman { runtime: "runc" };
+pub const RUNC: Podman = Podman::rootful("runc");
 
 impl Podman {
+    /// Root's, as the laboratory configures it.
+    pub const fn rootful(runtime: &'static str) -> Self {
+        Self {
+            runtime,
+            user: None,
+            conf: None,
+        }
+    }
+
     /// The command `podman --runtime … arguments`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let lab = lab();
-        let mut command = program("podman");
+        let mut command = self.program("podman");
+        command.args(["--runtime", self.runtime]).args(arguments);
         command
-            .env("CONTAINERS_CONF", lab.join("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", lab.join("storage.conf"))
-            .args(["--runtime", self.runtime])
-            .args(arguments);
+    }
+
+    /// A line of shell, in which `$podman` is this podman.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = self.program("timeout");
+        command
+            .env("podman", format!("podman --runtime {}", self.runtime))
+            // Far more than any line needs; one that waits for what never comes fails by it.
+            .args(["-k", "5", "120", "sh", "-c", line]);
+        command
+    }
+
+    /// A program with the environment of this podman.
+    fn program(&self, name: &str) -> Command {
+        let lab = lab();
+        let mut command = match self.user {
+            None => program(name),
+            Some(driver) => rootless::command(driver, name),
+        };
+        if self.user.is_none() {
+            command.env("CONTAINERS_STORAGE_CONF", lab.join("storage.conf"));
+        }
+        let conf = self.conf.clone();
+        command.env(
+            "CONTAINERS_CONF",
+            conf.unwrap_or_else(|| lab.join("containers.conf")),
+        );
         command
     }
 

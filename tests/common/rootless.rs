@@ -2,9 +2,9 @@
 //! with the other, and what came of it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use super::{Said, lab, program, run, unique};
+use super::{Said, lab, noted, program, run, unique};
 
 /// The user, and the group of the same number.
 pub const USER: u32 = 4242;
@@ -70,11 +70,17 @@ d=$(mktemp -d) && cd "$d"
 
 /// A shell command run as the user, in the home of a driver.
 pub fn shell(driver: Driver, script: &str) -> Command {
+    let mut command = command(driver, "timeout");
+    // Far more than any case needs; one that hangs fails by it.
+    command.args(["-k", "5", "120", "bash", "-c", script]);
+    command
+}
+
+/// A program run as the user, in the home of a driver.
+pub fn command(driver: Driver, name: &str) -> Command {
     let mut command = program("setpriv");
     command
-        .args(["--reuid", "4242", "--regid", "4242", "--init-groups"])
-        // Far more than any case needs; one that hangs fails by it.
-        .args(["timeout", "-k", "5", "120", "bash", "-c", script])
+        .args(["--reuid", "4242", "--regid", "4242", "--init-groups", name])
         .current_dir("/")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -120,20 +126,8 @@ pub fn set_up(driver: Driver, images: &[&str]) {
             driver.name()
         ),
     );
-    // Who takes a container over writes why; conmon's children know the user by passwd alone.
-    let noted = lab().join("bin/noted-runc");
-    write(
-        &noted,
-        &format!(
-            "#!/bin/bash\nfor ((n = 1; n < $#; n++)); do [ \"${{!n}}\" = --root ] && break; done\n\
-             next=$((n + 1)); root=${{!next}}\n\
-             case \" $* \" in *\" create \"*) jq -r '.reasons | join(\", \")' \"$root/../state.json\" >>{}/fallback ;; esac\n\
-             exec runc \"$@\"\n",
-            lab().join("home").display()
-        ),
-    );
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&noted, executable).expect("chmod");
+    // conmon's children know the user by passwd alone, and take his settings from there.
+    let noted = noted::install().join("runc");
     for home in [&home, &lab().join("home")] {
         write(
             &home.join(".config/cvmfs-run/cvmfs-run.toml"),
@@ -163,10 +157,50 @@ pub fn set_up(driver: Driver, images: &[&str]) {
 
 /// The reasons for which containers were handed to the fallback runtime since the last call.
 pub fn fallbacks() -> Vec<String> {
-    let path = lab().join("home/fallback");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let _ = std::fs::remove_file(&path);
-    text.lines().map(str::to_owned).collect()
+    let notes = noted::take().into_iter();
+    notes.map(|(_, reasons)| reasons).collect()
+}
+
+/// The repository as a client shows it that is told whose it is: the user's. Mounted over the
+/// laboratory's own until it goes out of scope.
+pub struct Claimed(Child);
+
+impl Claimed {
+    /// Mounts it.
+    pub fn mount() -> Self {
+        let port = std::fs::read_to_string(lab().join("port")).expect("the server's port");
+        let ready = lab().join("ready-claimed");
+        let _ = std::fs::remove_file(&ready);
+        let client = Command::new("cvmfs-test-client")
+            .args(["mount", "--world-readable"])
+            .arg(format!("--claim-ownership={USER}:{USER}"))
+            .args([
+                "--url",
+                &format!(
+                    "http://127.0.0.1:{}/cvmfs/unpacked.example.org",
+                    port.trim()
+                ),
+            ])
+            .arg("--cache")
+            .arg(lab().join("cache-claimed"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .arg("/cvmfs/unpacked.example.org")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("cvmfs-test-client");
+        while !ready.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Self(client)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn write(path: &Path, text: &str) {

@@ -14,9 +14,8 @@
 //! afterwards. Only these and identifiers are taken out of what is compared.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use super::{CVMFS_RUN, Podman, RUNC, Said, lab, program, run, unique};
+use super::{CVMFS_RUN, Podman, RUNC, Said, lab, rootless, run, unique};
 
 /// What a script may name, and how it is removed.
 const NAMES: [(&str, &[&str]); 7] = [
@@ -41,16 +40,29 @@ pub struct Side {
 /// A command and what it said, names and identifiers taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    line: String,
+    /// The command, as the script has it.
+    pub line: String,
     /// What it said.
     pub said: Said,
+    /// Whether it succeeded or failed as the script has it.
+    pub expected: bool,
+}
+
+impl Step {
+    /// Whether podman was called in it.
+    pub fn is_podman(&self) -> bool {
+        !self.line.starts_with("$ ") || self.line.contains("$podman")
+    }
 }
 
 impl Side {
-    fn new(podman: &Podman, kind: &str, image: &str) -> Self {
+    /// This podman with an image: `thin` or `whole`, and its name.
+    pub fn new(podman: &Podman, kind: &str, image: &str) -> Self {
         let stem = unique("same");
         let dir = lab().join("scratch").join(&stem);
         std::fs::create_dir_all(&dir).unwrap();
+        let owner = podman.user.map(|_| rootless::USER);
+        std::os::unix::fs::chown(&dir, owner, owner).expect("chown");
         let name = |key: &'static str| match key {
             "@dir" => (key, dir.display().to_string()),
             "@made" => (key, format!("localhost/made/{stem}")),
@@ -69,49 +81,39 @@ impl Side {
     #[track_caller]
     fn script(&mut self, script: &str) -> Vec<Step> {
         let lines = script.lines().map(str::trim).filter(|l| !l.is_empty());
-        lines.map(|line| self.step(line)).collect()
+        let steps = lines.map(|line| {
+            let step = self.step(line);
+            // A comparison of two failures would say nothing.
+            let asserted = self.podman.runtime == RUNC.runtime;
+            assert!(!asserted || step.expected, "{step:?}");
+            step
+        });
+        steps.collect()
     }
 
+    /// Runs one line of a script.
     #[track_caller]
-    fn step(&mut self, line: &str) -> Step {
+    pub fn step(&mut self, line: &str) -> Step {
         let mut text = line.replace("@image", &self.image);
         for ((key, name), used) in self.names.iter().zip(&mut self.used) {
             *used |= text.contains(key);
             text = text.replace(key, name);
         }
         let (must_fail, mut command) = match text.split_at_checked(2) {
-            Some(("$ ", shell)) => (false, self.shell(shell)),
+            Some(("$ ", shell)) => (false, self.podman.shell(shell)),
             Some(("! ", rest)) => (true, self.podman.command(&words(rest))),
             _ => (false, self.podman.command(&words(&text))),
         };
         let said = run(&mut command);
-        if self.podman.runtime == RUNC.runtime {
-            // A comparison of two failures would say nothing.
-            assert_eq!(said.code != 0, must_fail, "{text}\n{said:?}");
-        }
         Step {
             line: line.to_owned(),
+            expected: (said.code != 0) == must_fail,
             said: Said {
                 code: said.code,
                 out: self.neutral(&said.out),
                 err: self.neutral(&said.err),
             },
         }
-    }
-
-    fn shell(&self, line: &str) -> Command {
-        let mut command = program("sh");
-        let template = self.podman.command(&[]);
-        for (key, value) in template.get_envs() {
-            command.env(key, value.unwrap_or_default());
-        }
-        command
-            .env(
-                "podman",
-                format!("podman --runtime {}", self.podman.runtime),
-            )
-            .args(["-c", line]);
-        command
     }
 
     /// Takes this side's names out of a text.
@@ -228,9 +230,7 @@ fn count(steps: &[Step]) {
         .create(true)
         .append(true)
         .open(lab().join("compared"));
-    let podman = steps
-        .iter()
-        .filter(|step| !step.line.starts_with("$ ") || step.line.contains("$podman"));
+    let podman = steps.iter().filter(|step| step.is_podman());
     let lines: String = podman
         .map(|step| step.line.replace('\n', " ") + "\n")
         .collect();

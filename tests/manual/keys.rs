@@ -1,6 +1,7 @@
 //! Every key of the configuration and of the annotations is on its page, and the example that is
 //! installed says what holds without it.
 
+use std::path::Path;
 use std::process::Command;
 
 use cvmfs_run::config::Config;
@@ -69,10 +70,15 @@ fn the_example_configuration_says_what_holds_without_it() {
         .map(|line| format!("{line}\n"))
         .collect();
     let (mut set, default) = (load(&settings), Config::default());
-    // The default depends on who calls; the example has root's.
+    // These defaults depend on who calls; the example has root's.
     assert_eq!(set.cache.take(), Some("/var/cache/cvmfs-run".into()));
+    let local = std::mem::take(&mut set.local);
+    assert_eq!(local, [Path::new("/var/lib/cvmfs-run/layers")]);
     assert_eq!(format!("{set:?}"), format!("{default:?}"));
-    assert_eq!(format!("{:?}", load(&example)), format!("{default:?}"));
+    let mut unset = load(&example);
+    assert_eq!(unset.local.last(), local.last());
+    unset.local.clear();
+    assert_eq!(format!("{unset:?}"), format!("{default:?}"));
 }
 
 #[test]

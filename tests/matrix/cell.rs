@@ -1,0 +1,277 @@
+//! A cell of the matrix: a user in a view of cgroups, with runc and with cvmfs-run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::common::rootless::Driver;
+use crate::common::same::{Side, Step};
+use crate::common::{Podman, lab};
+use crate::table::Group;
+
+/// How many groups run at the same time.
+const AT_ONCE: usize = 4;
+/// Command lines in a cell.
+const LEAST: usize = 120;
+/// Of those that runc can do, how many cvmfs-run does without the fallback runtime, in percent.
+const LEAST_OWN: usize = 95;
+
+/// Whose podman.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Root's.
+    Root,
+    /// An ordinary user's.
+    Ordinary,
+}
+
+impl User {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Root => "rootful",
+            Self::Ordinary => "rootless",
+        }
+    }
+}
+
+/// A runtime with the kind of images it gets.
+type Kind = (&'static str, &'static str);
+const REFERENCE: Kind = ("runc", "whole");
+const THIN: Kind = ("cvmfs-run", "thin");
+const WHOLE: Kind = ("cvmfs-run", "whole");
+
+/// A group with a runtime, and what came of it.
+struct Job<'a> {
+    group: &'a Group,
+    kind: Kind,
+    conf: PathBuf,
+    steps: Mutex<Vec<Step>>,
+}
+
+/// A user in a view.
+pub struct Cell<'a> {
+    user: User,
+    view: &'static str,
+    jobs: Vec<Job<'a>>,
+}
+
+impl<'a> Cell<'a> {
+    /// The cell, with both kinds of images everywhere or with one of them in turn.
+    pub fn new(user: User, view: &'static str, groups: &'a [Group], all: bool) -> Self {
+        let mut jobs = Vec::new();
+        // Each group has the one image in one view and the other in the other.
+        let turn = usize::from((user == User::Root) == (view == "v1"));
+        for (n, group) in groups.iter().enumerate() {
+            let kinds: Vec<Kind> = [THIN, WHOLE]
+                .into_iter()
+                .enumerate()
+                .filter(|(k, _)| all || (n + k + turn) % 2 == 0)
+                .map(|(_, kind)| kind)
+                .filter(|(_, images)| group.is_for(&[user.word(), view, images]))
+                .collect();
+            if kinds.is_empty() {
+                continue;
+            }
+            for kind in std::iter::once(REFERENCE).chain(kinds) {
+                let name = format!("{}-{view}-{}", user.word(), jobs.len());
+                jobs.push(Job {
+                    group,
+                    kind,
+                    conf: lab().join("matrix").join(name),
+                    steps: Mutex::default(),
+                });
+            }
+        }
+        Self { user, view, jobs }
+    }
+
+    fn name(&self) -> String {
+        format!("{}, cgroups {}", self.user.word(), self.view)
+    }
+
+    /// Says what came of the lines; whether all is as it must be.
+    ///
+    /// The notes are those of the fallback runtime.
+    pub fn report(&self, notes: &BTreeMap<String, String>, whole_table: bool) -> bool {
+        let mut cell = Tally::default();
+        let mut images: BTreeMap<&str, Tally> = BTreeMap::new();
+        let mut reference = None;
+        for job in &self.jobs {
+            if job.kind == REFERENCE {
+                reference = Some(job);
+                continue;
+            }
+            let fallback = notes.get(&job.conf.display().to_string());
+            let name = format!("{}, {}: {}", self.name(), job.kind.1, job.group.name);
+            if let Some(reasons) = fallback {
+                println!("{name}: by the fallback runtime, for {reasons}");
+            }
+            let reference = reference.expect("comes first");
+            let (runc, ours) = (reference.steps.lock(), job.steps.lock());
+            let (runc, ours) = (runc.expect("done"), ours.expect("done"));
+            for (runc, ours) in runc.iter().zip(ours.iter()) {
+                let came = compare(job.group, runc, ours);
+                if let Came::Different(how) = &came {
+                    println!("{name}: DIFFERENT: {}\n{how}", runc.line);
+                }
+                if let Came::RuncCannot(why) = &came {
+                    println!("{name}: runc cannot: {}: {why}", runc.line);
+                }
+                for tally in [&mut cell, images.entry(job.kind.1).or_default()] {
+                    tally.add(ours, &came, fallback.is_some());
+                }
+            }
+        }
+        for (images, tally) in &images {
+            println!("{}, {images} images: {}", self.name(), tally.words());
+        }
+        println!("{}: {}", self.name(), cell.words());
+        let fine = cell.different.is_empty();
+        fine && (!whole_table
+            || (cell.lines.len() >= LEAST && cell.own() * 100 >= LEAST_OWN * cell.same.len()))
+    }
+}
+
+/// What became of command lines; each is counted once.
+#[derive(Default)]
+struct Tally {
+    lines: BTreeSet<String>,
+    same: BTreeSet<String>,
+    fallback: BTreeSet<String>,
+    cannot: BTreeSet<String>,
+    different: BTreeSet<String>,
+}
+
+impl Tally {
+    fn add(&mut self, step: &Step, came: &Came, fallback: bool) {
+        let line = || step.line.clone();
+        if let Came::Different(_) = came {
+            self.different.insert(line());
+        }
+        if !step.is_podman() {
+            return;
+        }
+        self.lines.insert(line());
+        match came {
+            Came::RuncCannot(_) => self.cannot.insert(line()),
+            Came::Same => self.same.insert(line()),
+            Came::Different(_) => false,
+        };
+        if fallback && matches!(came, Came::Same) {
+            self.fallback.insert(line());
+        }
+    }
+
+    /// How many were done without the fallback runtime.
+    fn own(&self) -> usize {
+        self.same.len() - self.fallback.len()
+    }
+
+    fn words(&self) -> String {
+        let share = 100.0 * self.own() as f64 / self.same.len().max(1) as f64;
+        format!(
+            "{} command lines: {} as runc, {} that runc cannot, {} different; {} by the fallback runtime, {share:.1} % without",
+            self.lines.len(),
+            self.same.len(),
+            self.cannot.len(),
+            self.different.len(),
+            self.fallback.len()
+        )
+    }
+}
+
+/// What a line came to.
+enum Came {
+    Same,
+    RuncCannot(String),
+    Different(String),
+}
+
+fn compare(group: &Group, runc: &Step, ours: &Step) -> Came {
+    if !runc.expected {
+        let last = |step: &Step| {
+            let said = &step.said;
+            let text = format!("{}{}", said.out, said.err);
+            let last = text
+                .trim_end()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_owned();
+            format!("({}) {last}", said.code)
+        };
+        return Came::RuncCannot(format!("{} | cvmfs-run: {}", last(runc), last(ours)));
+    }
+    let same = runc.said.code == ours.said.code
+        && group.neutral(&runc.said.out) == group.neutral(&ours.said.out)
+        && group.neutral(&runc.said.err) == group.neutral(&ours.said.err);
+    if same {
+        return Came::Same;
+    }
+    let said = |step: &Step| {
+        let said = &step.said;
+        format!("exit code {}\n{}{}", said.code, said.out, said.err)
+    };
+    Came::Different(format!(
+        "--- runc: {}--- cvmfs-run: {}",
+        said(runc),
+        said(ours)
+    ))
+}
+
+/// Runs the jobs of all cells, a few at a time.
+pub fn run(cells: &[Cell]) {
+    // In turn: they wait for locks of different stores.
+    let longest = cells.iter().map(|cell| cell.jobs.len()).max();
+    let jobs: Vec<_> = (0..longest.unwrap_or_default())
+        .flat_map(|n| {
+            cells
+                .iter()
+                .filter_map(move |c| Some((c.user, c.jobs.get(n)?)))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((user, job)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    job.run(*user);
+                }
+            });
+        }
+    });
+    println!("{} groups in {} s", jobs.len(), start.elapsed().as_secs());
+}
+
+impl Job<'_> {
+    fn run(&self, user: User) {
+        // By the name of podman's configuration the fallback runtime notes whose container it got.
+        std::os::unix::fs::symlink(lab().join("matrix.conf"), &self.conf).expect("a new name");
+        let podman = Podman {
+            runtime: self.kind.0,
+            user: (user == User::Ordinary).then_some(Driver::Native),
+            conf: Some(self.conf.clone()),
+        };
+        let start = Instant::now();
+        let mut side = Side::new(&podman, self.kind.1, &self.group.image);
+        let steps = self
+            .group
+            .lines
+            .iter()
+            .map(|line| side.step(line))
+            .collect();
+        *self.steps.lock().expect("its only thread") = steps;
+        if std::env::var_os("CVMFS_RUN_TEST_TIMES").is_some() {
+            println!(
+                "{:.1} s: {:?} {:?} {}",
+                start.elapsed().as_secs_f32(),
+                user,
+                self.kind,
+                self.group.name
+            );
+        }
+    }
+}
