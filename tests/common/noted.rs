@@ -5,35 +5,26 @@ use std::path::PathBuf;
 
 use super::lab;
 
-/// Puts programs into the laboratory that note a container's reasons, and become the runtime of
-/// their name. Gives their directory: for PATH, or for cvmfs-run.toml.
+/// Puts a program into the laboratory that notes a container's reasons and becomes runc; gives its
+/// path, for cvmfs-run.toml.
 pub fn install() -> PathBuf {
-    let dir = lab().join("noted");
-    std::fs::create_dir_all(&dir).expect("the laboratory is ours");
-    let notes = notes();
+    let (program, notes) = (lab().join("bin/noted-runc"), notes());
     // Written by root and by an ordinary user.
     if !notes.exists() {
         std::fs::write(&notes, "").expect("the laboratory is ours");
         chmod(&notes, 0o666);
     }
-    for runtime in ["runc", "crun"] {
-        let program = dir.join(runtime);
-        let script = format!(
-            "#!/bin/bash\nfor ((n = 1; n < $#; n++)); do [ \"${{!n}}\" = --root ] && break; done\n\
-             next=$((n + 1)); state=${{!next}}/../state.json; export PATH=${{PATH#{}:}}\n\
-             case \" $* \" in *\" create \"* | *\" run \"*) [ ! -e \"$state\" ] ||\n\
-             echo \"${{CONTAINERS_CONF-}}\t$(jq -r '.reasons | join(\", \")' \"$state\")\" >>{} ;; esac\n\
-             exec {runtime} \"$@\"\n",
-            dir.display(),
-            notes.display()
-        );
-        // Another test's may be running.
-        let new = dir.join(super::unique("new"));
-        std::fs::write(&new, script).expect("the laboratory is ours");
-        chmod(&new, 0o755);
-        std::fs::rename(&new, &program).expect("the laboratory is ours");
-    }
-    dir
+    let script = format!(
+        "#!/bin/bash\nfor ((n = 1; n < $#; n++)); do [ \"${{!n}}\" = --root ] && break; done\n\
+         next=$((n + 1)); root=${{!next}}; state=${{root%/*}}/state.json\n\
+         case \" $* \" in *\" create \"* | *\" run \"*)\n\
+         echo \"${{CONTAINERS_CONF-}}\t$(jq -r '.reasons | join(\", \")' \"$state\")\" >>{} ;; esac\n\
+         exec runc \"$@\"\n",
+        notes.display()
+    );
+    std::fs::write(&program, script).expect("the laboratory is ours");
+    chmod(&program, 0o755);
+    program
 }
 
 /// What was noted since the last call: podman's configuration, and the reasons.

@@ -127,7 +127,7 @@ pub fn set_up(driver: Driver, images: &[&str]) {
         ),
     );
     // conmon's children know the user by passwd alone, and take his settings from there.
-    let noted = noted::install().join("runc");
+    let noted = noted::install();
     for home in [&home, &lab().join("home")] {
         write(
             &home.join(".config/cvmfs-run/cvmfs-run.toml"),

@@ -13,7 +13,7 @@ use crate::table::Group;
 
 /// How many groups run at the same time.
 const AT_ONCE: usize = 4;
-/// Command lines in a cell.
+/// Command lines in a cell that runc can do.
 const LEAST: usize = 120;
 /// Of those that runc can do, how many cvmfs-run does without the fallback runtime, in percent.
 const LEAST_OWN: usize = 95;
@@ -91,33 +91,48 @@ impl<'a> Cell<'a> {
         format!("{}, cgroups {}", self.user.word(), self.view)
     }
 
-    /// Says what came of the lines; whether all is as it must be.
-    ///
-    /// The notes are those of the fallback runtime.
+    /// Says what came of the lines; whether all is as it must be. The notes are those of the
+    /// fallback runtime.
     pub fn report(&self, notes: &BTreeMap<String, String>, whole_table: bool) -> bool {
         let mut cell = Tally::default();
         let mut images: BTreeMap<&str, Tally> = BTreeMap::new();
+        let mut named = BTreeSet::new();
+        let mut name = |what: String| {
+            if named.insert(what.clone()) {
+                println!("{}: {what}", self.name());
+            }
+        };
         let mut reference = None;
         for job in &self.jobs {
             if job.kind == REFERENCE {
                 reference = Some(job);
                 continue;
             }
+            let group = &job.group.name;
             let fallback = notes.get(&job.conf.display().to_string());
-            let name = format!("{}, {}: {}", self.name(), job.kind.1, job.group.name);
             if let Some(reasons) = fallback {
-                println!("{name}: by the fallback runtime, for {reasons}");
+                name(format!("{group}: by the fallback runtime, for {reasons}"));
             }
             let reference = reference.expect("comes first");
             let (runc, ours) = (reference.steps.lock(), job.steps.lock());
             let (runc, ours) = (runc.expect("done"), ours.expect("done"));
             for (runc, ours) in runc.iter().zip(ours.iter()) {
                 let came = compare(job.group, runc, ours);
-                if let Came::Different(how) = &came {
-                    println!("{name}: DIFFERENT: {}\n{how}", runc.line);
-                }
-                if let Came::RuncCannot(why) = &came {
-                    println!("{name}: runc cannot: {}: {why}", runc.line);
+                match &came {
+                    Came::Same => {}
+                    Came::RuncCannot(why) => {
+                        name(format!(
+                            "{group}: runc cannot: {}: {why}",
+                            short(&runc.line)
+                        ));
+                    }
+                    Came::Different(how) => {
+                        let images = job.kind.1;
+                        name(format!(
+                            "{group}: DIFFERENT, {images}: {}\n{how}",
+                            runc.line
+                        ));
+                    }
                 }
                 for tally in [&mut cell, images.entry(job.kind.1).or_default()] {
                     tally.add(ours, &came, fallback.is_some());
@@ -128,9 +143,20 @@ impl<'a> Cell<'a> {
             println!("{}, {images} images: {}", self.name(), tally.words());
         }
         println!("{}: {}", self.name(), cell.words());
-        let fine = cell.different.is_empty();
-        fine && (!whole_table
-            || (cell.lines.len() >= LEAST && cell.own() * 100 >= LEAST_OWN * cell.same.len()))
+        let enough = cell.same.len() >= LEAST && cell.own() * 100 >= LEAST_OWN * cell.same.len();
+        // A table without a line that needs the fallback runtime would not show that it is seen.
+        let seen = !cell.fallback.is_empty();
+        cell.different.is_empty() && (!whole_table || (enough && seen))
+    }
+}
+
+/// The beginning of a text, on one line.
+fn short(text: &str) -> String {
+    const MOST: usize = 110;
+    let text = text.replace('\n', " ");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -192,15 +218,9 @@ enum Came {
 fn compare(group: &Group, runc: &Step, ours: &Step) -> Came {
     if !runc.expected {
         let last = |step: &Step| {
-            let said = &step.said;
-            let text = format!("{}{}", said.out, said.err);
-            let last = text
-                .trim_end()
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .to_owned();
-            format!("({}) {last}", said.code)
+            let text = format!("{}{}", step.said.out, step.said.err);
+            let last = text.trim_end().lines().last().unwrap_or_default();
+            format!("({}) {}", step.said.code, short(last))
         };
         return Came::RuncCannot(format!("{} | cvmfs-run: {}", last(runc), last(ours)));
     }

@@ -14,6 +14,7 @@ mod common;
 mod cell;
 mod place;
 mod table;
+#[allow(dead_code, reason = "each test binary uses its own part of it")]
 #[path = "../cgroup2/view.rs"]
 mod view;
 

@@ -25,28 +25,24 @@ impl Place {
         // podman limits the number of processes by itself, and where no controller does that, no
         // container starts with any runtime.
         let pids = if view == "v2" { "pids_limit = 0\n" } else { "" };
-        let noted = noted::install();
-        let path = format!(
-            "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            noted.display()
+        let conf = conf.replace(
+            "[containers]\n",
+            &format!("[containers]\n{pids}netns = \"none\"\n"),
         );
-        let conf = conf
-            .replace(
-                "[containers]\n",
-                &format!("[containers]\n{pids}netns = \"none\"\n"),
-            )
-            .replace(
-                "[engine]\n",
-                &format!("[engine]\nconmon_env_vars = [\"PATH={path}\"]\n"),
-            );
         std::fs::write(lab().join("matrix.conf"), conf).expect("the laboratory is ours");
         let _ = std::fs::remove_dir_all(lab().join("matrix"));
         std::fs::create_dir_all(lab().join("matrix")).expect("the laboratory is ours");
+        // Settings, and a device for slirp4netns, of this program's mount namespace.
         let script = format!(
-            "mount --make-rshared / && {{ [ -e {0} ] || mknod -m 666 {0} c 10 200; }} && mount --bind {0} /dev/net/tun",
+            "mount --make-rshared / && mount -t tmpfs -o mode=755 tmpfs /etc/cvmfs-run && \
+             {{ [ -e {0} ] || mknod -m 666 {0} c 10 200; }} && mount --bind {0} /dev/net/tun",
             lab().join("tun").display()
         );
         run(Command::new("bash").args(["-c", &script])).ok();
+        // Not crun: it needs a capability (CAP_SYS_RESOURCE) that not every machine gives.
+        let fallback = noted::install();
+        let settings = format!("fallback = [\"{}\"]\n", fallback.display());
+        std::fs::write("/etc/cvmfs-run/cvmfs-run.toml", settings).expect("a tmpfs of ours");
         let client = Claimed::mount();
         migrate();
         set_up(
