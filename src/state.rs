@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::userns::Maps;
 use crate::error::{Context, Error, Result};
+use crate::layers::whiteout::Cache;
 use crate::rootfs::Mounted;
 
 /// The socket on which the container waits to be started; gone once it was.
@@ -175,7 +178,11 @@ impl Dir {
         let doing = || format!("cannot write the state of container {}", state.id);
         let text = serde_json::to_vec(state).doing(doing)?;
         let new = self.path.join("state.json.new");
-        std::fs::write(&new, text).doing(doing)?;
+        // Whoever could write it could choose the program that is run for it.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&new).doing(doing)?;
+        file.write_all(&text).doing(doing)?;
         std::fs::rename(&new, self.path.join(STATE)).doing(doing)
     }
 
@@ -200,8 +207,21 @@ impl Dir {
                 held => held,
             },
         };
-        std::fs::remove_dir_all(&self.path).doing(doing)
+        remove_tree(&self.path).doing(doing)
     }
+}
+
+/// Removes a directory with all that is in it, however deep a container has made that: the standard
+/// library keeps a descriptor open for each level.
+pub fn remove_tree(path: &Path) -> std::io::Result<()> {
+    let removed = std::fs::remove_dir_all(path);
+    if let (Err(_), Some(parent), Some(name)) = (&removed, path.parent(), path.file_name()) {
+        Cache::remove(File::open(parent)?.as_fd(), &name.to_string_lossy());
+        if !path.exists() {
+            return Ok(());
+        }
+    }
+    removed
 }
 
 /// Whether a container is being made: its `create` holds the directory.
@@ -238,7 +258,7 @@ pub fn remove_left_over_with(path: &Path, undo: impl FnOnce(&Path)) -> bool {
     }
     undo(path);
     let _ = rustix::mount::unmount(path.join("scratch"), rustix::mount::UnmountFlags::DETACH);
-    std::fs::remove_dir_all(path).is_ok()
+    remove_tree(path).is_ok()
 }
 
 fn remove_left_over(path: &Path) -> bool {

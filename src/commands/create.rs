@@ -309,7 +309,13 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         .ok_or_else(|| Error::new(doing()))?
         .to_string_lossy();
     let new = path.with_file_name(format!(".{name}"));
-    std::fs::write(&new, pid.to_string()).doing(doing)?;
+    // What is there is a leftover, or a link that leads elsewhere.
+    let _ = std::fs::remove_file(&new);
+    let file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&new);
+    std::io::Write::write_all(&mut file.doing(doing)?, pid.to_string().as_bytes()).doing(doing)?;
     std::fs::rename(&new, path).doing(doing)
 }
 

@@ -183,7 +183,11 @@ impl Exec {
                 text.parse::<u32>()
                     .doing(|| format!("--user {user}: {text:?} is not a number"))
             };
-            process["user"] = json!({"uid": number(uid)?, "gid": gid.map(number).transpose()?.unwrap_or_default()});
+            // Group and further groups stay the container's, as with runc.
+            process["user"]["uid"] = json!(number(uid)?);
+            if let Some(gid) = gid {
+                process["user"]["gid"] = json!(number(gid)?);
+            }
         }
         if !self.additional_gids.is_empty() {
             process["user"]["additionalGids"] = json!(self.additional_gids);

@@ -115,7 +115,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         syscall: SyscallType::default(),
         rootfs: state.rootfs.clone(),
         console_socket: create.console.as_ref().map(AsRawFd::as_raw_fd),
-        notify_listener: NotifyListener::new(&notify).doing(|| "cannot make the start socket")?,
+        notify_listener: listen(&notify)?,
         preserve_fds: create.preserve_fds,
         container: Some(super::container(
             state,
@@ -155,6 +155,15 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     given.map(|()| stay).inspect_err(|_| {
         let _ = crate::sys::kill(pid, libc::SIGKILL);
     })
+}
+
+/// The socket on which the container waits to be started, by whoever may write to it.
+pub fn listen(path: &Path) -> Result<NotifyListener> {
+    let doing = || "cannot make the start socket";
+    let listener = NotifyListener::new(path).doing(doing)?;
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, own).doing(doing)?;
+    Ok(listener)
 }
 
 /// Has `inside` run in the container's namespaces before its root is entered.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use libcontainer::container::ContainerStatus;
-use libcontainer::notify_socket::{NotifyListener, NotifySocket};
+use libcontainer::notify_socket::NotifySocket;
 use libcontainer::oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::container_main_process::container_main_process;
@@ -109,7 +109,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         syscall: SyscallType::default(),
         rootfs: state.rootfs.clone(),
         console_socket: console.as_ref().map(AsRawFd::as_raw_fd),
-        notify_listener: NotifyListener::new(&notify).doing(|| "cannot make the start socket")?,
+        notify_listener: super::init::listen(&notify)?,
         preserve_fds,
         container: Some(super::container(state, dir, ContainerStatus::Running)),
         user_ns_config: None,

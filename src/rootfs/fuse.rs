@@ -4,6 +4,7 @@
 //! how owners are mapped in a container with a user namespace of its own.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,8 +26,14 @@ pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
         .filter(|other| other.device == mount.device && other.fstype == mount.fstype)
         .map(|other| other.point)
         .collect();
+    let euid = rustix::process::geteuid().as_raw();
     for entry in std::fs::read_dir("/proc").doing(|| "cannot list /proc")? {
         let entry = entry.doing(|| "cannot list /proc")?;
+        // Anybody may call a program so; what is mounted for the caller is served by its own.
+        let own = entry.metadata().is_ok_and(|meta| meta.uid() == euid);
+        if !own {
+            continue;
+        }
         // A process that has just ended, or anything else there that is none, has no arguments.
         let Ok(arguments) = std::fs::read(entry.path().join("cmdline")) else {
             continue;

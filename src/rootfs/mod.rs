@@ -745,7 +745,7 @@ pub fn forget(state_dir: &Path) -> Result<()> {
 fn remove_scratch(state_dir: &Path) -> Result<()> {
     let base = state_dir.join("scratch");
     let _ = rustix::mount::unmount(&base, rustix::mount::UnmountFlags::DETACH);
-    match std::fs::remove_dir_all(&base) {
+    match crate::state::remove_tree(&base) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Error::caused(
             format!("cannot remove {}", base.display()),
             err,

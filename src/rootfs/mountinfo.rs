@@ -73,9 +73,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|field| *field == b"-")?;
     let text = |field: &[u8]| unescape(field).to_string_lossy().into_owned();
     let list = |field: &[u8]| {
-        field
-            .split(|b| *b == b',')
-            .map(|s| String::from_utf8_lossy(s).into_owned())
+        let options = split_options(field).into_iter();
+        options
+            .map(|option| String::from_utf8_lossy(&option).into_owned())
             .collect()
     };
     Some(Mount {
@@ -87,6 +87,27 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         source: text(fields.get(dash + 2)?),
         options: list(fields.get(dash + 3)?),
     })
+}
+
+/// Splits at commas. The kernel quotes what security modules say, which may have commas of its own:
+/// `context="system_u:object_r:container_file_t:s0:c1,c2"` (selinux_sb_show_options).
+fn split_options(field: &[u8]) -> Vec<Vec<u8>> {
+    let mut options = vec![Vec::new()];
+    let mut quoted = false;
+    for (n, byte) in field.iter().enumerate() {
+        match byte {
+            // Elsewhere a quote is a part of a path.
+            b'"' if quoted && matches!(field.get(n + 1), None | Some(b',')) => quoted = false,
+            b'"' if !quoted && n > 0 && field[n - 1] == b'=' => quoted = true,
+            b',' if !quoted => options.push(Vec::new()),
+            byte => {
+                if let Some(option) = options.last_mut() {
+                    option.push(*byte);
+                }
+            }
+        }
+    }
+    options
 }
 
 impl Mount {
@@ -227,5 +248,22 @@ mod tests {
     fn data_only_lowers_are_noticed() {
         let line = b"1 1 0:1 / /m rw - overlay o rw,lowerdir=/a::/d";
         assert!(at(line, Path::new("/m")).unwrap().overlay().data_only);
+    }
+
+    #[test]
+    fn a_label_in_quotes_is_one_option() {
+        let line = b"9 8 0:7 / /m rw - overlay overlay rw,context=\"system_u:object_r:container_file_t:s0:c200,c321\",lowerdir=/a\"b:/c,upperdir=/u";
+        let mount = parse_line(line).unwrap();
+        let overlay = mount.overlay();
+        let label = "system_u:object_r:container_file_t:s0:c200,c321";
+        assert_eq!(
+            overlay.others,
+            [("context".to_owned(), Some(label.to_owned()))]
+        );
+        assert_eq!(
+            overlay.lowers,
+            [PathBuf::from("/a\"b"), PathBuf::from("/c")]
+        );
+        assert_eq!(overlay.upper, Some(PathBuf::from("/u")));
     }
 }

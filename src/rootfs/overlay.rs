@@ -7,6 +7,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use libcontainer::syscall::linux::{self, MountAttr};
+use libcontainer::syscall::syscall::create_syscall;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -57,12 +59,9 @@ impl Overlay<'_> {
             Err(err) if [Some(libc::EINVAL), Some(libc::ENOSYS)].contains(&err.errno()) => {
                 // Either the kernel is older than `lowerdir+`, or the options are wrong: then the
                 // second attempt says so again.
-                self.mount_by_list().map_err(|again| {
-                    if again.errno() == Some(libc::E2BIG) {
-                        again
-                    } else {
-                        err
-                    }
+                self.mount_by_list().map_err(|again| match again.errno() {
+                    Some(libc::EINVAL | libc::ENOSYS) => err,
+                    _ => again,
                 })
             }
             result => result,
@@ -126,24 +125,44 @@ impl Overlay<'_> {
             )
             .hint("Linux 6.8 or later takes up to 500; or prefer = \"flat\" in cvmfs-run.toml"));
         }
-        let place = std::env::temp_dir().join(format!(".cvmfs-run-{}", std::process::id()));
-        std::fs::create_dir(&place).doing(|| format!("cannot make {}", place.display()))?;
+        let place = tempfile::Builder::new().prefix(".cvmfs-run-").tempdir();
+        let place = place.doing(|| "cannot make a directory to mount on")?;
         let data = std::ffi::CString::new(data).doing(|| "cannot mount")?;
         let mounted = rustix::mount::mount(
             self.source.as_str(),
-            &place,
+            place.path(),
             "overlay",
             rustix::mount::MountFlags::empty(),
             Some(data.as_c_str()),
         )
         .doing(|| format!("cannot mount an overlay of {} layers", self.lowers.len()))
         .and_then(|()| {
-            let tree = clone_of(CWD, &place);
-            let _ = rustix::mount::unmount(&place, UnmountFlags::DETACH);
+            let tree = clone_of(CWD, place.path());
+            let _ = rustix::mount::unmount(place.path(), UnmountFlags::DETACH);
             tree
         });
-        let _ = std::fs::remove_dir(&place);
-        mounted
+        mounted.and_then(|tree| self.with_attributes(tree))
+    }
+
+    /// The mount with its own flags, which mount(2) takes in another form.
+    fn with_attributes(&self, tree: OwnedFd) -> Result<OwnedFd> {
+        let attributes = MountAttr {
+            attr_set: self.attributes.bits().into(),
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: 0,
+        };
+        let size = std::mem::size_of::<MountAttr>();
+        create_syscall()
+            .mount_setattr(
+                tree.as_fd(),
+                Path::new(""),
+                linux::AT_EMPTY_PATH,
+                &attributes,
+                size,
+            )
+            .doing(|| "cannot set the flags of the mount")?;
+        Ok(tree)
     }
 }
 
