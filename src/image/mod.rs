@@ -6,12 +6,15 @@
 //! name ─ repository ─ manifest, config ─ scan (each layer) ─ merge ─ skeleton ─ owners ─ layer ─ layout ─ store
 //! ```
 //!
-//! `ls` and `inspect` only look. `unpack` is the way back: it makes the layout of a repository from an OCI image.
+//! `push` puts thin images into a registry, `bundle` makes a config.json of one, and `flatten` reads
+//! the layers of one, or of what was made from it, into a full image. `ls` and `inspect` only look.
+//! `unpack` is the way back: it makes the layout of a repository from an OCI image.
 
 mod beneath;
 pub mod bundle;
 pub mod cli;
 mod config;
+mod container;
 mod digest;
 mod extract;
 mod find;
