@@ -186,9 +186,13 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
                 }
                 FileType::Symlink => {
                     let link = rustix::fs::readlinkat(&from, name, Vec::new()).doing(doing)?;
-                    rustix::fs::symlinkat(link, &to, name).doing(doing)?;
+                    match rustix::fs::symlinkat(link, &to, name) {
+                        Err(rustix::io::Errno::EXIST) => continue,
+                        made => made.doing(doing)?,
+                    }
                 }
                 _ => match rustix::fs::mknodat(&to, name, kind, mode, stat.st_rdev) {
+                    Err(rustix::io::Errno::EXIST) => continue,
                     // A user namespace may make no devices; runc leaves them out as well.
                     Ok(()) | Err(rustix::io::Errno::PERM) => {}
                     Err(err) => return Err(Error::caused(doing(), err)),

@@ -6,13 +6,19 @@
 //! name ─ repository ─ manifest, config ─ scan (each layer) ─ merge ─ skeleton ─ owners ─ layer ─ layout ─ store
 //! ```
 //!
-//! `ls` and `inspect` only look. `link` shows podman the layers of an image that was pulled. `unpack` is the way back: it makes the layout of a repository from an OCI image.
+//! `identity` asks repositories and registries who an image is, and `complete` fetches the layers that
+//! lie nowhere. `push` puts thin images into a registry, `bundle` makes a config.json of one, and
+//! `flatten` reads the layers of one, or of what was made from it, into a full image. `link` shows
+//! podman the layers of an image that was pulled. `ls`, `inspect`, `verify` and `stat` only look, and
+//! `prune` removes what nothing uses. `unpack` is the way back: it makes the layout of a repository
+//! from an OCI image.
 
 mod beneath;
 pub mod bundle;
 pub mod cli;
 mod complete;
 mod config;
+mod container;
 mod digest;
 mod extract;
 mod find;

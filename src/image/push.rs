@@ -131,8 +131,9 @@ fn target(text: &str, tag: &str) -> Result<String> {
     if !host.contains(['.', ':']) && host != "localhost" {
         return Err(wrong("it names no registry"));
     }
-    if rest.is_empty() || name.contains(char::is_whitespace) || rest.contains("//") {
-        return Err(wrong("it names no repository"));
+    let (plain, _) = name.split_once('@').unwrap_or((name, ""));
+    if let Err(err) = Name::parse(plain) {
+        return Err(Error::caused(wrong("it is no name").to_string(), err));
     }
     match rest.contains([':', '@']) {
         true => Ok(format!("{DOCKER}{name}")),

@@ -336,6 +336,8 @@ mod tests {
                 "run.cvmfs.repository": "repo.example.org",
                 "run.cvmfs.flat": config_digest.to_string(),
                 "org.opencontainers.image.base.name": "docker.io/library/demo:1",
+                "org.opencontainers.image.description":
+                    "thin image of docker.io/library/demo:1: its files lie on CernVM-FS; needs cvmfs-run",
             })
         );
         let config = json_blob(&temp.path().join("one"), &manifest["config"]);

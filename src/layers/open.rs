@@ -356,15 +356,21 @@ fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
         return explain_local(job, place, errno);
     }
     let repository = &place.repository;
-    // An empty directory is one that nothing is mounted at.
-    let mounted = std::fs::read_dir(place.root.join(repository))
-        .is_ok_and(|mut names| names.next().is_some());
+    let at = place.root.join(repository);
+    let mounted = at.exists();
     let layer = format!("layer {} ({})", job.name, place.shown().display());
     let (what, hint) = match errno {
         Errno::NOENT if !mounted => (
             format!(
                 "repository {repository} is not mounted below {}: {layer} cannot be opened",
                 place.root.display()
+            ),
+            format!("mount it (cvmfs_config probe {repository})"),
+        ),
+        Errno::NOENT if std::fs::read_dir(&at).is_ok_and(|mut names| names.next().is_none()) => (
+            format!(
+                "repository {repository} does not have {layer}: {} is empty, as if not mounted",
+                at.display()
             ),
             format!("mount it (cvmfs_config probe {repository})"),
         ),

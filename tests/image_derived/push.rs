@@ -198,10 +198,10 @@ fn an_image_for_several_platforms_keeps_its_index_and_says_what_it_is_where_its_
         assert_ne!(said.code, 0);
         for word in [
             "this is a thin image of docker.io/science/multi:1",
-            &format!(
-                "repository {} is not mounted below /cvmfs",
-                repository.name()
-            ),
+            match mounted {
+                true => "is empty, as if not mounted",
+                false => "is not mounted below /cvmfs",
+            },
             "cvmfs_config probe",
             "cvmfs-image flatten",
         ] {

@@ -1,12 +1,12 @@
 //! The layers that a thin layer names, each written as a tar again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
-use rustix::fs::fstat;
 use tar::{Archive, EntryType};
 
+use super::links::Links;
 use super::pack::Packer;
 use crate::config::Config as Settings;
 use crate::error::{Context, Error, Result};
@@ -25,10 +25,6 @@ use crate::image::skeleton::Image;
 use crate::image::unpack::{Layout as Images, Tar as Blob};
 use crate::layers::open;
 use crate::request::{Request, descriptor, thin_json};
-
-/// Files that are the same, from this size on, are hard links of one: smaller ones may well be
-/// copies, and cost little.
-const LINKED: u64 = 64 << 10;
 
 /// A thin layer: what it names, and its skeleton.
 pub struct Thin {
@@ -313,72 +309,6 @@ fn markers(scan: &Scan) -> Vec<Vec<u8>> {
 fn mark<W: Write>(tar: &mut Tar<W>, path: &[u8]) -> Result<()> {
     let meta = Meta { mode: 0o644, ..OWN };
     tar.put(EntryType::Regular, path, &meta, None, &[][..], 0)
-}
-
-/// The files of a layer that others may be links to.
-#[derive(Default)]
-struct Links {
-    by_inode: HashMap<(u64, u64), Vec<u8>>,
-    by_kind: HashMap<(u64, u32, i64, Owner), Vec<Vec<u8>>>,
-}
-
-impl Links {
-    /// The earlier file that an entry is a link to, and the entry's head.
-    fn of(&mut self, layer: &Dir, entry: &Entry<'_>) -> Result<Option<(Vec<u8>, Meta)>> {
-        if entry.node.kind != Kind::File {
-            return Ok(None);
-        }
-        let path = entry.path;
-        let doing = || format!("cannot read {}", layer.shown(os(path)).display());
-        let stat = layer
-            .look(os(path))
-            .and_then(|fd| Ok(fstat(fd)?))
-            .doing(doing)?;
-        let meta = Meta {
-            owner: entry.owner,
-            ..Meta::of(&stat)
-        };
-        if stat.st_nlink > 1 {
-            let inode = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.by_inode.get(&inode) {
-                return Ok(Some((first.clone(), meta)));
-            }
-            self.by_inode.insert(inode, path.to_vec());
-            return Ok(None);
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        if size < LINKED {
-            return Ok(None);
-        }
-        let key = (size, meta.mode, meta.mtime, meta.owner);
-        let known = self.by_kind.entry(key).or_default();
-        for first in known.iter() {
-            if same(layer, first, path).doing(doing)? {
-                return Ok(Some((first.clone(), meta)));
-            }
-        }
-        known.push(path.to_vec());
-        Ok(None)
-    }
-}
-
-/// Whether two files of the same size hold the same bytes.
-fn same(layer: &Dir, one: &[u8], other: &[u8]) -> std::io::Result<bool> {
-    const PIECE: u64 = 256 << 10;
-    let (mut one, mut other) = (layer.file(os(one))?, layer.file(os(other))?);
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    loop {
-        a.clear();
-        b.clear();
-        Read::by_ref(&mut one).take(PIECE).read_to_end(&mut a)?;
-        Read::by_ref(&mut other).take(PIECE).read_to_end(&mut b)?;
-        if a != b {
-            return Ok(false);
-        }
-        if a.is_empty() {
-            return Ok(true);
-        }
-    }
 }
 
 /// A writer that tells how far it is.

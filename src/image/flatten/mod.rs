@@ -7,6 +7,7 @@
 
 mod base;
 mod history;
+mod links;
 mod pack;
 
 use std::path::Path;
