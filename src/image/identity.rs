@@ -195,25 +195,30 @@ impl Asked {
         sources: &[config::Source],
         failed: &[String],
     ) -> Error {
-        let shown: Vec<String> = names.iter().map(Name::to_string).collect();
-        let mut why = Vec::new();
-        if sources.contains(&config::Source::Cvmfs) {
-            why.push(match self.image.contains('@') {
-                true => "repositories do not tell the digests of manifests".to_owned(),
-                false => format!("it is not in {}", places(repositories)),
-            });
+        let by_repositories = sources.contains(&config::Source::Cvmfs);
+        if let ([why, ..], false) = (failed, by_repositories) {
+            return Error::new(why.clone());
         }
-        why.extend(failed.iter().cloned());
-        let what = format!("cannot find {}: {}", shown.join(" or "), why.join("; "));
+        let shown: Vec<String> = names.iter().map(Name::to_string).collect();
+        let shown = shown.join(", nor ");
+        let mounted: Vec<&Repository> = repositories.iter().filter(|r| !r.is_local()).collect();
+        let what = match self.image.contains('@') {
+            true => format!("repositories do not tell the digest of {shown}"),
+            false => format!("{shown} is not in {}", places(mounted.iter().copied())),
+        };
         let mut similar: Vec<String> = names
             .iter()
-            .flat_map(|name| repositories.iter().flat_map(|r| r.similar(name)))
+            .flat_map(|name| mounted.iter().flat_map(|r| r.similar(name)))
             .collect();
         similar.dedup();
-        Error::new(what).hint(match similar.is_empty() {
+        let mut hint = match similar.is_empty() {
             true => "see what is there: cvmfs-image ls".to_owned(),
             false => format!("it has {}", similar.join(", ")),
-        })
+        };
+        if let Some(why) = failed.first() {
+            hint = format!("{hint}; and the registry does not have it either: {why}");
+        }
+        Error::new(what).hint(hint)
     }
 
     /// The configuration for an image of directories: the given one, or one that says nothing.

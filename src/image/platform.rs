@@ -37,9 +37,8 @@ impl Platform {
 
     /// Reads `OS/ARCHITECTURE[/VARIANT]`.
     pub fn parse(text: &str) -> Result<Self> {
-        let word = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
-        };
+        let word =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
         let parts: Vec<&str> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),

@@ -108,6 +108,11 @@ impl Repository {
         }
     }
 
+    /// Whether this is a tree of local layers.
+    pub fn is_local(&self) -> bool {
+        matches!(self.place, Place::Local)
+    }
+
     /// The repository's root.
     pub fn root(&self) -> &Dir {
         &self.dir

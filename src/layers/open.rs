@@ -330,10 +330,14 @@ fn own(root: &OwnedFd) -> std::result::Result<(), Errno> {
 fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let root = place.root.display();
     let (what, hint) = match errno {
-        Errno::NOENT => (
-            format!("layer {} is not among the local layers in {root}", job.name),
-            "fetch it with cvmfs-image pull --complete IMAGE".to_owned(),
-        ),
+        // Only told where there is no other place, which would have told first.
+        Errno::NOENT => {
+            return Error::new(format!(
+                "layer {} is named without a repository, and is not among the local layers in {root}",
+                job.name
+            ))
+            .hint("add the annotation run.cvmfs.repository, or repositories to cvmfs-run.toml; or fetch it: cvmfs-image pull --complete");
+        }
         Errno::PERM => (
             format!("the local layers in {root} could have been written by another user"),
             format!("make them root's or your own: chown; chmod go-w {root}"),

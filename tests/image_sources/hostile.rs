@@ -93,13 +93,13 @@ fn what_a_registry_does_wrong_is_one_clear_line_and_leaves_nothing() {
     ];
     for (name, why, hint) in table {
         let said = user(&format!(
-            "export XDG_CONFIG_HOME=$(mktemp -d $HOME/XXXXXX) TMPDIR=$(mktemp -d $HOME/XXXXXX)\n\
-             trap 'rm -rf $XDG_CONFIG_HOME $TMPDIR' EXIT\n\
-             mkdir -p $XDG_CONFIG_HOME/cvmfs-run $XDG_CONFIG_HOME/containers\n\
-             echo 'timeout = 3' >$XDG_CONFIG_HOME/cvmfs-run/cvmfs-run.toml\n\
-             export CONTAINERS_REGISTRIES_CONF=$XDG_CONFIG_HOME/containers/registries.conf\n\
-             printf '[[registry]]\\nlocation = \"{address}\"\\ninsecure = true\\n' >$CONTAINERS_REGISTRIES_CONF\n\
-             cp ~/.config/containers/storage.conf $XDG_CONFIG_HOME/containers\n\
+            "store=$(cat ~/.config/containers/storage.conf)\n\
+             export HOME=$(mktemp -d $HOME/XXXXXX); export TMPDIR=$HOME/tmp; mkdir $TMPDIR\n\
+             trap 'rm -rf $HOME' EXIT\n\
+             mkdir -p ~/.config/cvmfs-run ~/.config/containers/registries.conf.d\n\
+             echo 'timeout = 3' >~/.config/cvmfs-run/cvmfs-run.toml\n\
+             printf '[[registry]]\\nlocation = \"{address}\"\\ninsecure = true\\n' >~/.config/containers/registries.conf.d/x.conf\n\
+             echo \"$store\" >~/.config/containers/storage.conf\n\
              cvmfs-image pull --source registry {address}/{name}; code=$?\n\
              ls -A $TMPDIR; podman images -q {address}/{name}; exit $code"
         ));

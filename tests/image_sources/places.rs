@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{CVMFS_RUN, lab, run};
+use crate::common::{CVMFS_RUN, lab, run, unique};
 use crate::{Pulled, Scratch, image, inspect, manifest, truth};
 
 #[test]
@@ -85,7 +85,8 @@ fn directories_become_an_image_with_the_lowest_first() {
     ])
     .ok();
     assert!(inspect(name)["Annotations"]["run.cvmfs.layers"].is_string());
-    let config = scratch.at("cvmfs-run.toml");
+    let config = lab().join(unique("trusts-the-laboratory.toml"));
+    let config = config.display().to_string();
     std::fs::write(&config, format!("roots = [{:?}]\n", lab())).expect("ours");
     let mut podman = CVMFS_RUN.command(&[]);
     podman.args(["--runtime-flag", &format!("config={config}")]);
