@@ -74,7 +74,15 @@ impl Drop for View {
         // What podman leaves: empty parents.
         let dirs = run(Command::new("find").args([TOP, "-mindepth", "1", "-depth", "-type", "d"]));
         for dir in dirs.out.lines() {
-            let _ = std::fs::remove_dir(dir);
+            // podman's last processes end by themselves.
+            for _ in 0..30 {
+                match std::fs::remove_dir(dir) {
+                    Err(err) if err.kind() == std::io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(std::time::Duration::from_millis(100));
+                    }
+                    _ => break,
+                }
+            }
         }
         let removed = nix::unistd::unlinkat(
             Some(std::os::fd::AsRawFd::as_raw_fd(&self.parent)),

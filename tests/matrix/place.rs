@@ -45,10 +45,7 @@ impl Place {
         std::fs::write("/etc/cvmfs-run/cvmfs-run.toml", settings).expect("a tmpfs of ours");
         let client = Claimed::mount();
         migrate();
-        set_up(
-            Driver::Native,
-            &["busybox:1.35", "python:3.11", "tool:latest", "many:40"],
-        );
+        set_up(Driver::Native, &["busybox:1.35", "python:3.11", "many:40"]);
         Self {
             _client: client,
             before: left(),
