@@ -28,8 +28,14 @@ _cvmfs__image() {
             cvmfs__image,inspect)
                 cmd="cvmfs__image__subcmd__inspect"
                 ;;
+            cvmfs__image,link)
+                cmd="cvmfs__image__subcmd__link"
+                ;;
             cvmfs__image,ls)
                 cmd="cvmfs__image__subcmd__ls"
+                ;;
+            cvmfs__image,prune)
+                cmd="cvmfs__image__subcmd__prune"
                 ;;
             cvmfs__image,pull)
                 cmd="cvmfs__image__subcmd__pull"
@@ -37,11 +43,17 @@ _cvmfs__image() {
             cvmfs__image,push)
                 cmd="cvmfs__image__subcmd__push"
                 ;;
+            cvmfs__image,stat)
+                cmd="cvmfs__image__subcmd__stat"
+                ;;
             cvmfs__image,thin)
                 cmd="cvmfs__image__subcmd__thin"
                 ;;
             cvmfs__image,unpack)
                 cmd="cvmfs__image__subcmd__unpack"
+                ;;
+            cvmfs__image,verify)
+                cmd="cvmfs__image__subcmd__verify"
                 ;;
             cvmfs__image__subcmd__help,bundle)
                 cmd="cvmfs__image__subcmd__help__subcmd__bundle"
@@ -55,8 +67,14 @@ _cvmfs__image() {
             cvmfs__image__subcmd__help,inspect)
                 cmd="cvmfs__image__subcmd__help__subcmd__inspect"
                 ;;
+            cvmfs__image__subcmd__help,link)
+                cmd="cvmfs__image__subcmd__help__subcmd__link"
+                ;;
             cvmfs__image__subcmd__help,ls)
                 cmd="cvmfs__image__subcmd__help__subcmd__ls"
+                ;;
+            cvmfs__image__subcmd__help,prune)
+                cmd="cvmfs__image__subcmd__help__subcmd__prune"
                 ;;
             cvmfs__image__subcmd__help,pull)
                 cmd="cvmfs__image__subcmd__help__subcmd__pull"
@@ -64,11 +82,17 @@ _cvmfs__image() {
             cvmfs__image__subcmd__help,push)
                 cmd="cvmfs__image__subcmd__help__subcmd__push"
                 ;;
+            cvmfs__image__subcmd__help,stat)
+                cmd="cvmfs__image__subcmd__help__subcmd__stat"
+                ;;
             cvmfs__image__subcmd__help,thin)
                 cmd="cvmfs__image__subcmd__help__subcmd__thin"
                 ;;
             cvmfs__image__subcmd__help,unpack)
                 cmd="cvmfs__image__subcmd__help__subcmd__unpack"
+                ;;
+            cvmfs__image__subcmd__help,verify)
+                cmd="cvmfs__image__subcmd__help__subcmd__verify"
                 ;;
             *)
                 ;;
@@ -77,7 +101,7 @@ _cvmfs__image() {
 
     case "${cmd}" in
         cvmfs__image)
-            opts="-h -V --help --version pull ls inspect thin bundle push flatten unpack help"
+            opts="-h -V --help --version pull ls inspect link verify stat prune thin bundle push flatten unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -91,7 +115,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__bundle)
-            opts="-r -v -t -f -h --repository --cvmfs-root --config --rootless --root --shared --entrypoint --volume --tty --force --help"
+            opts="-r -v -t -f -h --repository --cvmfs-root --source --name --platform --config --layer --rootless --root --shared --entrypoint --volume --tty --force --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -109,7 +133,23 @@ _cvmfs__image() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -W "cvmfs registry" -- "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --layer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -147,7 +187,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__help)
-            opts="pull ls inspect thin bundle push flatten unpack help"
+            opts="pull ls inspect link verify stat prune thin bundle push flatten unpack help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -216,7 +256,35 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__link)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__prune)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -258,6 +326,20 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__stat)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cvmfs__subcmd__image__subcmd__help__subcmd__thin)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -286,8 +368,22 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        cvmfs__subcmd__image__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         cvmfs__subcmd__image__subcmd__inspect)
-            opts="-r -h --repository --cvmfs-root --json --help"
+            opts="-r -h --repository --cvmfs-root --files --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -312,13 +408,57 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        cvmfs__subcmd__image__subcmd__ls)
-            opts="-r -l -h --repository --cvmfs-root --long --json --help"
+        cvmfs__subcmd__image__subcmd__link)
+            opts="-h --remove --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__ls)
+            opts="-r -l -h --repository --cvmfs-root --long --podman --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__prune)
+            opts="-a -r -h --all --images --dry-run --local --repository --cvmfs-root --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --local)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -339,7 +479,7 @@ _cvmfs__image() {
             return 0
             ;;
         cvmfs__subcmd__image__subcmd__pull)
-            opts="-r -h --repository --cvmfs-root --to --config --help"
+            opts="-r -h --repository --cvmfs-root --source --name --platform --config --layer --complete --annotation-only --to --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -357,11 +497,27 @@ _cvmfs__image() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --to)
+                --source)
+                    COMPREPLY=($(compgen -W "cvmfs registry" -- "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --layer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -398,21 +554,13 @@ _cvmfs__image() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        cvmfs__subcmd__image__subcmd__thin)
-            opts="-o -r -t -h --output --repository --cvmfs-root --tag --config --help"
+        cvmfs__subcmd__image__subcmd__stat)
+            opts="-r -h --repository --cvmfs-root --interval --count --files --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --output)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -425,15 +573,73 @@ _cvmfs__image() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__thin)
+            opts="-r -o -t -h --repository --cvmfs-root --source --name --platform --config --layer --output --complete --annotation-only --tag --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
+                    COMPREPLY=($(compgen -W "cvmfs registry" -- "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --layer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tag)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 -t)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -456,6 +662,36 @@ _cvmfs__image() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        cvmfs__subcmd__image__subcmd__verify)
+            opts="-r -h --repository --cvmfs-root --against --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cvmfs-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --against)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
