@@ -123,11 +123,11 @@ fn failed(doing: String, why: &str, timeout: Duration) -> Error {
             "it did not answer in {} s: try again, or raise timeout in cvmfs-run.toml",
             timeout.as_secs()
         )
-    } else if has(&["unauthorized", "authentication required", "denied", "401"]) {
+    } else if has(&["unauthorized", "authentication required", "denied"]) {
         "log in: skopeo login REGISTRY".to_owned()
-    } else if has(&["toomanyrequests", "429"]) {
+    } else if has(&["toomanyrequests", "Too Many Requests"]) {
         "the registry limits requests: wait, or log in with skopeo login REGISTRY".to_owned()
-    } else if has(&["manifest unknown", "not found", "404", "name unknown"]) {
+    } else if has(&["manifest unknown", "not found", "Not Found", "name unknown"]) {
         "check the name and the tag".to_owned()
     } else if has(&["server gave HTTP response to HTTPS client"]) {
         "say insecure = true of it in registries.conf(5), if it is to be trusted".to_owned()
