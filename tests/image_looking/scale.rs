@@ -50,7 +50,7 @@ fn ten_thousand_images_cost_as_many_calls_as_ten() {
         .collect();
     for ((what, few), (_, many)) in counts[0].iter().zip(&counts[1]) {
         println!("{what}: {few} calls with 10 images, {many} with 10,000");
-        assert!(*few > 10, "{what} was counted");
+        assert!(*few > 0, "{what} was counted");
         assert!(few.abs_diff(*many) * 10 <= *few, "{what}: {few} and {many}");
     }
 }
