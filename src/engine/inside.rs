@@ -139,7 +139,13 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()
     let mut pending = vec![(reopen(source)?, reopen(target)?)];
     while let Some((from, to)) = pending.pop() {
         for entry in rustix::fs::Dir::read_from(&from).doing(doing)? {
-            let entry = entry.doing(doing)?;
+            let entry = match entry {
+                Err(rustix::io::Errno::ACCESS) if lenient => {
+                    tracing::warn!("a directory may not be read: it stays empty");
+                    break;
+                }
+                entry => entry.doing(doing)?,
+            };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -203,9 +209,9 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()
                     }
                 }
                 _ => match rustix::fs::mknodat(&to, name, kind, mode, stat.st_rdev) {
-                    Err(rustix::io::Errno::EXIST) => continue,
                     // A user namespace may make no devices; runc leaves them out as well.
-                    Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                    Err(rustix::io::Errno::EXIST | rustix::io::Errno::PERM) => continue,
+                    Ok(()) => {}
                     Err(err) => return Err(Error::caused(doing(), err)),
                 },
             }
