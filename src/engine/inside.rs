@@ -116,7 +116,7 @@ fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
             if copy.keeps_mode {
                 copy_mode(&source, &target)?;
             }
-            copy_tree(&source, &target)?;
+            copy_tree(&source, &target, false)?;
         }
         Err(err) if err.errno() == Some(libc::ENOENT) => {}
         Err(err) => return Err(err),
@@ -132,18 +132,29 @@ fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
     Ok(())
 }
 
-/// Copies a tree, by descriptors: names, modes, owners and times, as runc's copy does.
-pub fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
+/// Copies a tree, by descriptors: names, modes, owners and times, as runc's copy does. What may not be
+/// read is an error, or left out where `lenient`.
+pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()> {
     let doing = || "cannot copy";
     let mut pending = vec![(reopen(source)?, reopen(target)?)];
     while let Some((from, to)) = pending.pop() {
         for entry in rustix::fs::Dir::read_from(&from).doing(doing)? {
-            let entry = entry.doing(doing)?;
+            let entry = match entry {
+                Err(rustix::io::Errno::ACCESS) if lenient => {
+                    tracing::warn!("a directory may not be read: it stays empty");
+                    break;
+                }
+                entry => entry.doing(doing)?,
+            };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            let closed = || lenient.then(|| tracing::warn!("{name:?} may not be read: left out"));
+            let stat = match rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(rustix::io::Errno::ACCESS) if closed().is_some() => continue,
+                stat => stat.doing(doing)?,
+            };
             let mode = Mode::from_raw_mode(stat.st_mode);
             let kind = FileType::from_raw_mode(stat.st_mode);
             match kind {
@@ -163,12 +174,18 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
                         Err(rustix::io::Errno::XDEV) => continue,
                         target => target.doing(doing)?,
                     };
-                    pending.push((below(&from).doing(doing)?, target));
+                    match below(&from) {
+                        Err(rustix::io::Errno::ACCESS) if closed().is_some() => {}
+                        source => pending.push((source.doing(doing)?, target)),
+                    }
                 }
                 FileType::RegularFile => {
                     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let reading =
                         rustix::fs::openat(&from, name, flags | OFlags::RDONLY, Mode::empty());
+                    if matches!(reading, Err(rustix::io::Errno::ACCESS)) && closed().is_some() {
+                        continue;
+                    }
                     let writing = rustix::fs::openat(
                         &to,
                         name,
@@ -192,9 +209,9 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd) -> Result<()> {
                     }
                 }
                 _ => match rustix::fs::mknodat(&to, name, kind, mode, stat.st_rdev) {
-                    Err(rustix::io::Errno::EXIST) => continue,
                     // A user namespace may make no devices; runc leaves them out as well.
-                    Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                    Err(rustix::io::Errno::EXIST | rustix::io::Errno::PERM) => continue,
+                    Ok(()) => {}
                     Err(err) => return Err(Error::caused(doing(), err)),
                 },
             }

@@ -14,6 +14,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fgetxattr, fsetxattr,
     openat, openat2, statat,
 };
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::engine::inside::copy_tree;
@@ -76,7 +77,7 @@ fn fill_one(source: &Path, root: &OwnedFd, destination: &Path) -> Result<()> {
     };
     let fresh = is_part(&volume, &image).doing(|| "cannot compare it with the image")?;
     if fresh {
-        copy_tree(&image, &volume)?;
+        copy_tree(&image, &volume, true)?;
     }
     match fsetxattr(&volume, SEEN, b"1", XattrFlags::empty()) {
         // Full of somebody's files, it is never looked at for long.
@@ -97,8 +98,11 @@ fn is_part(volume: &OwnedFd, image: &OwnedFd) -> std::io::Result<bool> {
             }
             let look = |dir: &OwnedFd| statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
             let own = look(&volume)?;
-            let Ok(theirs) = look(&image) else {
-                return Ok(false);
+            let theirs = match look(&image) {
+                // Closed to an ordinary user; a copy of it is none of this user's doing.
+                Err(Errno::ACCESS) => continue,
+                Err(_) => return Ok(false),
+                Ok(theirs) => theirs,
             };
             let is_copy = match is_copy(&own, &theirs) {
                 Some(is_copy) => is_copy,
@@ -112,7 +116,10 @@ fn is_part(volume: &OwnedFd, image: &OwnedFd) -> std::io::Result<bool> {
                     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     openat(of, name, flags, Mode::empty())
                 };
-                pending.push((below(&volume)?, below(&image)?));
+                match below(&image) {
+                    Err(Errno::ACCESS) => {}
+                    image => pending.push((below(&volume)?, image?)),
+                }
             }
         }
     }
