@@ -131,7 +131,9 @@ impl Image {
         let mut notes = Vec::new();
         let of = |name, kind| -> Result<Vec<(PathBuf, PathBuf)>> {
             let places = candidates(name, kind, &request.repositories, &config)?;
-            Ok(places.into_iter().map(|c| (c.root, c.path)).collect())
+            // A tree of local layers that nobody made has none, and nothing is behind it.
+            let there = places.into_iter().filter(|c| !c.local || c.root.is_dir());
+            Ok(there.map(|c| (c.root, c.path)).collect())
         };
         for (layer, diff_id) in request.layers.iter().zip(named.diff_ids) {
             let digest = named::digest(&layer.name);
