@@ -14,7 +14,6 @@ mod common;
 mod cell;
 mod place;
 mod table;
-#[allow(dead_code, reason = "each test binary uses its own part of it")]
 #[path = "../cgroup2/view.rs"]
 mod view;
 
