@@ -123,7 +123,7 @@ fn a_volume_begins_with_what_any_other_directory_has_and_is_filled_once() {
         "{run} -v $c:/opt/data/names $i/python:3.11 sh -c 'cd /opt/data/names; {TREE}'
         {run} -v $c:/opt/data/names $i/python:3.11 sh -c 'cd /opt/data/names; rm -r *; ls -A'
         {run} -v $c:/opt/data/names $i/python:3.11 ls -A /opt/data/names
-        {run} -v $c-2:/opt/data $i/python:3.11 sh -c 'cd /opt/data; cat links/relative opq/* was_dir; ls; ls modes | head -n1'
+        {run} -v $c-2:/opt/data $i/python:3.11 sh -c 'cd /opt/data; cat opq/* was_dir; ls | grep -v keep.txt; ls modes | head -n1'
         podman volume rm $c $c-2 >/dev/null"
     ));
 }
