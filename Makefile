@@ -24,7 +24,7 @@ BIN = target/release
 endif
 export CVMFS_RUN_BIN = $(CURDIR)/$(BIN)
 
-.PHONY: build tools trixie test lint demo bench man install uninstall clean
+.PHONY: build tools trixie test matrix lint demo bench man install uninstall clean
 
 build:
 	@[ -z "$(STATIC)" ] || [ -e "$$(pkg-config --variable=libdir libseccomp)/libseccomp.a" ] || \
@@ -48,6 +48,13 @@ test: tools trixie build
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
 	$(STATICALLY) cargo test --release --locked --features lab --tests --no-run
 	$(STATICALLY) tests/lab cargo test --release --locked --no-fail-fast --features lab --tests
+
+# podman's command lines beside runc, all on thin and on ordinary images; `make test` takes each
+# group of them on one of both in turn.
+matrix: tools build
+	cargo fetch --locked
+	cargo build --release --locked --manifest-path tests/client/Cargo.toml
+	CVMFS_RUN_TEST_MATRIX=all tests/lab cargo test --release --locked --features lab --test matrix
 
 # From layers in directories to a running container. IMAGE=NAME takes one of a repository at /cvmfs.
 demo: tools build

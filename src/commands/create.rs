@@ -198,6 +198,9 @@ impl Options {
         if no_cgroup {
             nocgroup::refuse_limits(&bundle.config)?;
         }
+        if no_cgroup && !disabled {
+            nocgroup::refuse_path(&bundle.config)?;
+        }
         if context.host.cgroup == Cgroups::V2
             && let Some(resources) = bundle.config.pointer_mut("/linux/resources")
         {

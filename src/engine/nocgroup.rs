@@ -43,6 +43,19 @@ pub fn refuse_limits(config: &Value) -> Result<()> {
     Ok(())
 }
 
+/// A cgroup that config.json names is had or refused, as with runc and crun: its limits may be meant.
+pub fn refuse_path(config: &Value) -> Result<()> {
+    let path = config.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+    match path.filter(|path| !path.is_empty()) {
+        None => Ok(()),
+        Some(path) => Err(Error::new(format!(
+            "unable to apply cgroup configuration: mkdir {}: permission denied",
+            Path::new(TOP).join(path.trim_start_matches('/')).display()
+        ))
+        .hint("leave linux.cgroupsPath out, or have a cgroup of version 2 delegated")),
+    }
+}
+
 /// Whether a section asks for anything: zero, -1 and an empty text all mean «as it is».
 fn limits(value: &Value) -> bool {
     match value {
@@ -297,6 +310,15 @@ mod tests {
                 "{err}"
             );
         }
+    }
+
+    #[test]
+    fn a_cgroup_that_is_named_and_cannot_be_had_is_refused() {
+        refuse_path(&json!({"linux": {}})).unwrap();
+        refuse_path(&json!({"linux": {"cgroupsPath": ""}})).unwrap();
+        let err = refuse_path(&json!({"linux": {"cgroupsPath": "/site/a"}})).unwrap_err();
+        let said = "mkdir /sys/fs/cgroup/site/a: permission denied";
+        assert!(err.to_string().contains(said), "{err}");
     }
 
     #[test]
