@@ -4,8 +4,9 @@
 //! looks there for what no repository has. `prune` takes it away again.
 
 use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -34,6 +35,8 @@ impl Tree {
         let doing = || format!("cannot make the tree of local layers {}", path.display());
         let mut dirs = fs::DirBuilder::new();
         dirs.recursive(true).mode(0o755).create(path).doing(doing)?;
+        // As podman's own store: an image's setuid programs are nothing for the host's users.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing(doing)?;
         Self::open(path)?.ok_or_else(|| Error::new(doing()))
     }
 
@@ -55,7 +58,13 @@ impl Tree {
     }
 
     /// Fetches those layers of an image that are not in `repositories`.
-    pub fn complete(&self, identity: &Identity<'_>, missing: &[usize]) -> Result<Vec<String>> {
+    /// `silence` is how long the registry may say nothing.
+    pub fn complete(
+        &self,
+        identity: &Identity<'_>,
+        missing: &[usize],
+        silence: Duration,
+    ) -> Result<Vec<String>> {
         let manifest = &identity.manifest;
         let config = Config::parse(&identity.config, manifest.layers.len())
             .doing(|| format!("cannot use the configuration {}", manifest.config))?;
@@ -75,14 +84,20 @@ impl Tree {
             })
             .collect::<Result<_>>()?;
         let mut notes = Vec::new();
-        registry::download(&identity.reference, &wanted, &self.path, |index, blob| {
-            let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
-            let from = &identity.reference;
-            let skipped = unpack::layer(|| Ok(blob), from, digest, diff_id, &self.path)
-                .doing(|| format!("cannot unpack layer {digest}"))?;
-            notes.extend(unpack::note(digest, &skipped));
-            Ok(())
-        })?;
+        registry::download(
+            &identity.reference,
+            &wanted,
+            &self.path,
+            silence,
+            |index, blob| {
+                let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
+                let from = &identity.reference;
+                let skipped = unpack::layer(|| Ok(blob), from, digest, diff_id, &self.path)
+                    .doing(|| format!("cannot unpack layer {digest}"))?;
+                notes.extend(unpack::note(digest, &skipped));
+                Ok(())
+            },
+        )?;
         Ok(notes)
     }
 }

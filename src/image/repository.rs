@@ -61,14 +61,16 @@ impl Repository {
         Ok(Self { place, dir })
     }
 
-    /// Opens a tree of local layers; `None` where there is none.
+    /// Opens a tree of local layers; `None` where there is none for this user.
     pub fn local(path: &Path) -> Result<Option<Self>> {
         match Dir::open(path) {
             Ok(dir) => Ok(Some(Self {
                 place: Place::Local,
                 dir,
             })),
-            Err(err) if is_absent(&err) => Ok(None),
+            Err(err) if is_absent(&err) || err.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(None)
+            }
             Err(err) => Err(err).doing(|| format!("cannot open {}", path.display())),
         }
     }

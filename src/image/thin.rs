@@ -154,7 +154,7 @@ pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<M
         let mut completed = Vec::new();
         if let (false, Some(path)) = (lacking.is_empty(), settings.local.first()) {
             let tree = Tree::make(path)?;
-            notes = tree.complete(&identity, &lacking)?;
+            notes = tree.complete(&identity, &lacking, settings.timeout)?;
             kept.push(tree);
             completed.extend(Repository::local(path)?);
         }

@@ -272,8 +272,10 @@ fn open_one(job: &Job) -> Result<(OwnedFd, PathBuf)> {
             Ok(fd) => return Ok((fd, place.shown())),
             Err(errno) => {
                 let err = explain(job, place, errno);
-                // What is not here may be there; what is broken here is said at once.
-                if errno != Errno::NOENT {
+                // What is not here may be there; what is broken here is said at once. Local layers of
+                // another user's are none.
+                let closed = place.local && errno == Errno::ACCESS;
+                if errno != Errno::NOENT && !closed {
                     return Err(err);
                 }
                 missing.get_or_insert(err);
@@ -331,7 +333,7 @@ fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let root = place.root.display();
     let (what, hint) = match errno {
         // Only told where there is no other place, which would have told first.
-        Errno::NOENT => {
+        Errno::NOENT | Errno::ACCESS => {
             return Error::new(format!(
                 "layer {} is named without a repository, and is not among the local layers in {root}",
                 job.name

@@ -60,6 +60,14 @@ fn missing_layers_are_named_and_then_fetched_into_the_local_tree() {
     let run_it = || CVMFS_RUN.ok(&["run", "--rm", "--network=none", &name, "sh", "-c", script]);
     assert!(run_it().starts_with("of root\n"), "{}", run_it());
     assert!(!run_it().contains("release"), "{}", run_it());
+    // An image's setuid programs are out of reach of the host's users.
+    let mode = std::fs::metadata("/var/lib/cvmfs-run/layers")
+        .expect("the tree")
+        .permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o700
+    );
     // Only what was missing, in the layout of a repository.
     let tree = std::path::Path::new("/var/lib/cvmfs-run/layers/.layers");
     let count = || {
