@@ -270,7 +270,7 @@ fn main() -> ExitCode {
     let shared = lab().join("home/shared");
     std::fs::create_dir_all(&shared).expect("mkdir");
     let script = format!(
-        "mount --make-rshared / && mount -t tmpfs shared {0} && mknod -m 666 {1} c 10 200 && mount --bind {1} /dev/net/tun",
+        "mount --make-rshared / && mount -t tmpfs shared {0} && {{ [ -e {1} ] || mknod -m 666 {1} c 10 200; }} && mount --bind {1} /dev/net/tun",
         shared.display(),
         lab().join("tun").display()
     );

@@ -247,6 +247,8 @@ const ROOTLESS: [(&str, &str); 4] = [
 #[test]
 fn an_ordinary_user_sees_the_files_of_stopped_containers() {
     for driver in [Driver::Native, Driver::Fuse] {
+        // Images of other tests may have the same layer, which then stays.
+        run(&mut shell(driver, "podman rmi -af >/dev/null 2>&1 || true")).ok();
         rootless::set_up(driver, &["busybox:1.35"]);
         let link = |options: &str| {
             let script = format!("cvmfs-image link {options} localhost/thin/busybox:1.35");

@@ -99,6 +99,8 @@ fn an_ordinary_user_looks_and_prunes_in_a_store_of_his_own() {
         "set -e
         export TMPDIR=$(mktemp -d)
         trap 'podman rm -f -t 0 {container} >/dev/null 2>&1; podman rmi -f {name} >/dev/null 2>&1; rmdir $TMPDIR' EXIT
+        # Those of other tests.
+        cvmfs-image prune --all >/dev/null
         cvmfs-image pull {name} --repository {REPOSITORY} >/dev/null
         cvmfs-image ls busybox --repository {REPOSITORY} --podman --json | jq -r .podman
         cvmfs-image verify containers-storage:{name} --json 2>/dev/null | jq -c '[.ok, .layers[0].unreadable]'
