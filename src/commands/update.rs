@@ -8,7 +8,7 @@ use libcontainer::oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{cgroup, normalise, rdt, weight};
+use crate::engine::{cgroup, normalise, rdt, systemd, weight};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup as Cgroups;
 
@@ -123,15 +123,21 @@ impl Update {
                 state.id
             ))
         })?;
+        let managed = systemd::manages(&state.cgroup);
+        let asked = managed.then(|| systemd::properties(&resources));
         let options = ControllerOpt {
-            resources: &resources,
+            resources: asked.as_ref().unwrap_or(&resources),
             disable_oom_killer: false,
             oom_score_adj: None,
             freezer_state: None,
         };
         manager
             .apply(&options)
-            .doing(|| format!("cannot change the limits of container {}", state.id))
+            .doing(|| format!("cannot change the limits of container {}", state.id))?;
+        match managed {
+            true => systemd::apply(&resources, &state.id, state.pid),
+            false => Ok(()),
+        }
     }
 
     /// The limits asked for, in the form of `linux.resources`.

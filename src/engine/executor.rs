@@ -35,6 +35,7 @@ impl Executor for Program {
         let process = process(spec).ok_or_else(|| refuse("config.json has no process"))?;
         set_console_size(process);
         be_an_ordinary_user(process);
+        super::descriptors::heed(spec);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
 
@@ -42,8 +43,9 @@ impl Executor for Program {
         // The environment is handed to execve whole, in its order; this process keeps its own.
         // Called once in each container process, so there is nothing to lose.
         let _ = GIVEN.set(envs);
-        // The last call before this process waits to be started.
+        // The last calls before this process waits to be started.
         super::lifeline::hold();
+        super::descriptors::close();
         Ok(())
     }
 
