@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use tracing::field::{Field, Visit};
@@ -35,6 +36,9 @@ struct Log {
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Whether this process has closed the log's files.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Opens the log. Called once, before anything that may fail.
 pub fn open(path: Option<PathBuf>, format: Format, level: Level) -> Result<()> {
@@ -77,6 +81,11 @@ pub fn fatal(message: &str) {
     }
 }
 
+/// From now on this process has only standard error to log to: its other files are closed next.
+pub fn to_standard_error() {
+    CLOSED.store(true, Ordering::Relaxed);
+}
+
 /// What the engine's child processes reported since the last call: the deepest cause first.
 pub fn diary() -> Vec<String> {
     let Some(mut diary) = LOG.get().and_then(|log| log.diary.as_ref()) else {
@@ -108,7 +117,8 @@ impl Log {
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
         // A log that cannot be written must not fail the container.
-        let _ = match &self.file {
+        let file = self.file.as_ref();
+        let _ = match file.filter(|_| !CLOSED.load(Ordering::Relaxed)) {
             Some(file) => match file.lock() {
                 Ok(mut file) => file.write_all(format!("{line}\n").as_bytes()),
                 Err(_) => Ok(()),
@@ -146,6 +156,7 @@ impl Subscriber for Lines {
         let message = one_line(&(text.message + &text.fields));
         if foreign(event.metadata()) {
             if *event.metadata().level() == Level::ERROR
+                && !CLOSED.load(Ordering::Relaxed)
                 && let Some(mut diary) = log.diary.as_ref()
             {
                 let _ = diary.write_all(format!("{message}\n").as_bytes());

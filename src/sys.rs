@@ -223,6 +223,24 @@ pub fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
 /// The pipe whose end is this process's end; -1 once it was released.
 static PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
 
+/// Closes what the next program would not inherit and is a file, a directory or a device, up to the
+/// descriptor `last`: whoever is let into a process that waits finds no way out by them. Sockets and
+/// pipes, by which it waits, stay.
+pub fn close_files(last: RawFd) {
+    for fd in 3..=last {
+        let inherited = fcntl(fd, FcntlArg::F_GETFD)
+            .is_ok_and(|flags| !FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
+        if inherited {
+            continue;
+        }
+        let waits_by = |mode| matches!(mode & libc::S_IFMT, 0 | libc::S_IFSOCK | libc::S_IFIFO);
+        // What is no descriptor, and what a filter of system calls hides from here, stays as well.
+        if nix::sys::stat::fstat(fd).is_ok_and(|stat| !waits_by(stat.st_mode)) {
+            let _ = nix::unistd::close(fd);
+        }
+    }
+}
+
 /// Has this process end when the pipe that `held` reads is closed by its last writer, until
 /// something is written to it. `release` is this process's own copy of the writing end, which is
 /// closed. The next program does not inherit any of this.

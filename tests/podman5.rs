@@ -391,3 +391,14 @@ fn an_ordinary_user_runs_and_enters_containers() {
     }
     assert_eq!(rootless::fallbacks(), Vec::<String>::new());
 }
+
+#[test]
+fn a_read_only_dev_is_read_only_with_a_terminal_too() {
+    same(
+        "busybox:1.35",
+        "
+        ! run --rm --read-only --read-only-tmpfs=false @image sh -c 'grep -c \"^tmpfs /dev .*ro,\" /proc/mounts; echo x >/dev/null; : >/dev/x'
+        ! run --rm -t --read-only --read-only-tmpfs=false @image sh -c 'echo x >/dev/console; : >/dev/x'
+        ",
+    );
+}

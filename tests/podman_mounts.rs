@@ -220,3 +220,16 @@ fn kernel_parameters_are_set() {
         ",
     );
 }
+
+#[test]
+fn a_link_that_leads_to_nothing_is_a_mount_point() {
+    same(
+        "busybox:1.35",
+        "
+        run --name @c @image sh -c 'rm -f /etc/resolv.conf /etc/hosts; ln -s ../run/resolve/stub /etc/resolv.conf; ln -s /jump/hosts /etc/hosts; ln -s opt/far /jump'
+        commit -q @c @made
+        run --rm --dns 192.0.2.1 --add-host far:192.0.2.2 @made sh -c 'readlink /etc/resolv.conf; grep -c 192.0.2.1 /run/resolve/stub; grep -c far /opt/far/hosts; grep -c far /etc/hosts'
+        run --rm -v /etc/hostname:/jump/x/name:ro @made sh -c 'readlink /jump; stat -c %F /opt/far/x/name'
+        ",
+    );
+}

@@ -11,6 +11,7 @@ use std::process::Command;
 use bundle::Bundle;
 use common::run;
 use common::same::same_but;
+use common::{CVMFS_RUN, Container};
 
 /// A field of a process or of its surroundings, and the line of shell that prints it.
 const FIELDS: &[(&str, &str)] = &[
@@ -146,4 +147,32 @@ fn a_home_is_found_in_the_image_and_no_name_service_of_the_image_is_asked() {
         assert!(text.contains("/etc/passwd") || home == "/x", "{text}");
         assert!(!text.contains("nsswitch.conf"), "{text}");
     }
+}
+
+#[test]
+fn a_process_that_waits_to_be_started_holds_no_file_of_the_host() {
+    // Not among what runc and cvmfs-run are compared by: each waits by other sockets and pipes.
+    let container = Container::new(&CVMFS_RUN, "waits");
+    CVMFS_RUN.ok(&[
+        "create",
+        "--name",
+        &container.name,
+        "whole/busybox:1.35",
+        "sleep",
+        "1000",
+    ]);
+    CVMFS_RUN.ok(&["init", &container.name]);
+    let pid = CVMFS_RUN.ok(&["inspect", "--format", "{{.State.Pid}}", &container.name]);
+    let files: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", pid.trim()))
+        .expect("the process waits")
+        .map(|entry| std::fs::read_link(entry.expect("a descriptor").path()).expect("a link"))
+        .map(|file| file.display().to_string())
+        .collect();
+    let waits_by = |file: &&String| file.starts_with("socket:") || file.starts_with("pipe:");
+    // One that all were hidden from would pass as well.
+    assert!(files.iter().any(|file| waits_by(&file)), "{files:?}");
+    let held: Vec<_> = files.iter().filter(|file| !waits_by(file)).collect();
+    assert!(held.iter().all(|file| *file == "/dev/null"), "{files:?}");
+    assert!(held.len() <= 3, "{files:?}");
+    CVMFS_RUN.ok(&["start", &container.name]);
 }

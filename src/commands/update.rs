@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use libcgroups::common::{CgroupManager, ControllerOpt};
-use libcontainer::oci_spec::runtime::LinuxResources;
+use libcontainer::oci_spec::runtime::{LinuxCpu, LinuxResources};
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{cgroup, normalise, rdt, weight};
+use crate::engine::{cgroup, normalise, rdt, systemd, weight};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup as Cgroups;
 
@@ -127,15 +127,31 @@ impl Update {
                 state.id
             ))
         })?;
+        let managed = systemd::manages(&state.cgroup);
+        let asked = managed.then(|| systemd::properties(&resources));
         let options = ControllerOpt {
-            resources: &resources,
+            resources: asked.as_ref().unwrap_or(&resources),
             disable_oom_killer,
             oom_score_adj: None,
             freezer_state: None,
         };
         manager
             .apply(&options)
-            .doing(|| format!("cannot change the limits of container {}", state.id))
+            .or_else(|err| match quota_alone(&resources) {
+                Some(quota) if context.host.cgroup == Cgroups::V1 => {
+                    let first = ControllerOpt {
+                        resources: &quota,
+                        ..options
+                    };
+                    manager.apply(&first).and_then(|()| manager.apply(&options))
+                }
+                _ => Err(err),
+            })
+            .doing(|| format!("cannot change the limits of container {}", state.id))?;
+        match managed {
+            true => systemd::apply(&resources, &state.id, state.pid),
+            false => Ok(()),
+        }
     }
 
     /// The limits asked for, in the form of `linux.resources`.
@@ -179,9 +195,41 @@ impl Update {
     }
 }
 
+/// The quota of a change of period and quota (pure). A shorter period makes the old quota a greater
+/// share, which the cgroup above may not have: then the quota goes first, as with runc.
+fn quota_alone(resources: &LinuxResources) -> Option<LinuxResources> {
+    let cpu = resources
+        .cpu()
+        .as_ref()
+        .filter(|cpu| cpu.period().is_some());
+    let mut quota = LinuxCpu::default();
+    quota.set_quota(Some(cpu?.quota()?));
+    let mut alone = LinuxResources::default();
+    // The device rules are applied anew with every change.
+    alone
+        .set_devices(resources.devices().clone())
+        .set_cpu(Some(quota));
+    Some(alone)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_goes_alone_where_a_period_comes_with_it() {
+        let alone = |cpu: Value| {
+            let resources = serde_json::from_value(json!({"cpu": cpu, "pids": {"limit": 5}}));
+            let alone = quota_alone(&resources.unwrap());
+            alone.map(|alone| serde_json::to_value(alone).unwrap()["cpu"].take())
+        };
+        assert_eq!(
+            alone(json!({"period": 10_000, "quota": 3000})),
+            Some(json!({"quota": 3000}))
+        );
+        assert_eq!(alone(json!({"quota": 3000})), None);
+        assert_eq!(alone(json!({"period": 10_000})), None);
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -68,6 +68,7 @@ impl Executor for Program {
             let _ = HOME.set(user.map_or_else(|| "/".to_owned(), |user| user.home));
         }
         be_an_ordinary_user(process);
+        super::descriptors::heed(spec);
         find(process).map(drop).map_err(|why| refuse(&why))
     }
 
@@ -75,8 +76,9 @@ impl Executor for Program {
         // The environment is handed to execve whole, in its order; this process keeps its own.
         // Called once in each container process, so there is nothing to lose.
         let _ = GIVEN.set(envs);
-        // The last call before this process waits to be started.
+        // The last calls before this process waits to be started.
         super::lifeline::hold();
+        super::descriptors::close();
         Ok(())
     }
 

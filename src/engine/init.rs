@@ -6,20 +6,20 @@ use std::rc::Rc;
 
 use libcontainer::container::ContainerStatus;
 use libcontainer::notify_socket::NotifyListener;
-use libcontainer::oci_spec::runtime::{HookBuilder, LinuxNamespaceType, Spec};
+use libcontainer::oci_spec::runtime::{HookBuilder, LinuxNamespaceType, LinuxResources, Spec};
 use libcontainer::process::args::{ContainerArgs, ContainerType};
 use libcontainer::process::container_main_process::container_main_process;
 use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Host};
-use crate::state::{self, State};
+use crate::state::{self, Cgroup, State};
 
 use super::hierarchies::Stay;
 use super::normalise::{Extras, Normal};
 use super::{
-    cgroup, devices, executor, explain, groups, hierarchies, inheritable, inside, network,
-    nocgroup, oom, stdio, userns,
+    cgroup, dangling, descriptors, devices, executor, explain, groups, hierarchies, inheritable,
+    inside, network, nocgroup, oom, stdio, systemd, userns,
 };
 
 /// What `create` was asked to do.
@@ -78,6 +78,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
         create.normal.extras.links.extend(links);
     }
+    dangling::follow(&mut spec, &state.rootfs)?;
     keep_modes(&mut spec, &state.rootfs, &create.normal.extras)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
     if !create.normal.extras.is_empty() {
@@ -105,6 +106,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
             .doing(|| "cannot make this process non-dumpable")?;
     }
 
+    let limits = hold_back(&mut spec, &state.cgroup);
     // A cgroup namespace shows as its root what its first process was in when it was made.
     let own_root = makes(&spec, LinuxNamespaceType::Cgroup);
     let stay = hierarchies::join(&hierarchies, &state.cgroup, true, own_root)?;
@@ -135,6 +137,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         spec: Rc::new(spec),
     };
     inheritable::prepare(&process);
+    descriptors::note();
     let pid = container_main_process(&args)
         .map_err(|err| explain("unable to start container process", err, process.cwd()))?
         .as_raw();
@@ -146,6 +149,10 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
     let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
         .and_then(|()| oom::switch_off(&args.spec, &hierarchies, &state.cgroup))
+        .and_then(|()| match &limits {
+            Some(limits) => systemd::apply(limits, &state.id, pid),
+            None => Ok(()),
+        })
         .and_then(|()| devices::enforce(&args.spec, &state.cgroup, pid, create.host))
         .and_then(|()| match makes(&args.spec, LinuxNamespaceType::Network) {
             true => network::loopback_up(pid),
@@ -164,6 +171,17 @@ pub fn listen(path: &Path) -> Result<NotifyListener> {
     let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(path, own).doing(doing)?;
     Ok(listener)
+}
+
+/// The limits that are set in a unit's cgroup too; the specification keeps what systemd is asked for.
+fn hold_back(spec: &mut Spec, cgroup: &Cgroup) -> Option<LinuxResources> {
+    let linux = spec.linux_mut().as_mut()?;
+    let limits = linux.resources().clone()?;
+    if !systemd::manages(cgroup) {
+        return None;
+    }
+    linux.set_resources(Some(systemd::properties(&limits)));
+    Some(limits)
 }
 
 /// Has `inside` run in the container's namespaces before its root is entered.
@@ -250,7 +268,7 @@ fn keep_modes(spec: &mut Spec, rootfs: &Path, extras: &Extras) -> Result<()> {
 }
 
 /// Whether something is mounted over a path's beginning: then it is not the root's to make.
-fn below_a_mount(spec: &Spec, path: &Path) -> bool {
+pub fn below_a_mount(spec: &Spec, path: &Path) -> bool {
     let mounts = spec.mounts().iter().flatten();
     mounts
         .into_iter()

@@ -6,8 +6,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
-use rustix::mount::{MountPropagationFlags, OpenTreeFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags};
 
 use crate::error::{Context, Error, Result};
 
@@ -49,6 +49,15 @@ pub fn run(extras: &str) -> Result<()> {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("/", path));
         rustix::fs::symlinkat(target.as_str(), &beneath(&root, dir)?, name)
             .doing(|| format!("cannot make the link {path}"))?;
+    }
+    if let Some(dev) = extras.read_only_dev {
+        let target = beneath(&root, "/dev")?;
+        if dev.terminal {
+            // A device can be opened for writing on a read-only mount, and a file cannot.
+            mount_a_device(&target, "console")
+                .map_err(|err| Error::caused("cannot make a place for /dev/console", err))?;
+        }
+        make_read_only(&target).map_err(|err| Error::caused("cannot set up /dev", err))?;
     }
     for (destination, options) in &extras.propagation {
         let target = beneath(&root, destination)?;
@@ -122,14 +131,39 @@ fn copy_up(rootfs: &Path, root: &OwnedFd, copy: &CopyUp) -> Result<()> {
         Err(err) => return Err(err),
     }
     if copy.read_only {
-        rustix::mount::mount_remount(
-            shown(&target),
-            rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY,
-            "",
-        )
-        .doing(|| "cannot make it read-only")?;
+        make_read_only(&target)?;
     }
     Ok(())
+}
+
+/// Makes a mount read-only and leaves it as it is in all else.
+fn make_read_only(target: &OwnedFd) -> Result<()> {
+    let doing = || "cannot make it read-only";
+    let is = rustix::fs::fstatvfs(target).doing(doing)?.f_flag;
+    let mut flags = MountFlags::BIND | MountFlags::RDONLY;
+    for (set, flag) in [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ] {
+        if is.contains(set) {
+            flags |= flag;
+        }
+    }
+    rustix::mount::mount_remount(shown(target), flags, "").doing(doing)
+}
+
+/// Has a name in a directory show the null device, for what is to be mounted at it.
+fn mount_a_device(dir: &OwnedFd, name: &str) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    let point = rustix::fs::openat(dir, name, flags, mode).doing(|| "cannot make a file")?;
+    let null = rustix::fs::openat(dir, "null", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+        .doing(|| "cannot open the null device")?;
+    rustix::mount::mount_bind(shown(&null), shown(&point)).doing(|| "cannot mount a device")
 }
 
 /// Copies a tree, by descriptors: names, modes, owners and times, as runc's copy does. What may not be

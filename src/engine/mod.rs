@@ -6,6 +6,8 @@
 
 pub mod adopt;
 pub mod cgroup;
+mod dangling;
+mod descriptors;
 mod devices;
 pub mod direct;
 pub mod executor;
@@ -30,6 +32,7 @@ pub mod reach;
 mod seccomp;
 mod stdio;
 mod subcgroup;
+pub mod systemd;
 pub mod tenant;
 pub mod terminal;
 pub mod translate;

@@ -30,9 +30,19 @@ pub struct Extras {
     /// Directories that devices lie in, which libcontainer makes writable by all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_dirs: Vec<String>,
+    /// Whether /dev is made read-only when all is in it, which libcontainer leaves writable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_dev: Option<ReadOnlyDev>,
     /// Mounts and the propagation they ask for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub propagation: Vec<(String, Vec<String>)>,
+}
+
+/// A /dev that is read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadOnlyDev {
+    /// Whether the container's terminal is still to be mounted in it.
+    pub terminal: bool,
 }
 
 /// A tmpfs that starts as a copy.
@@ -53,6 +63,7 @@ impl Extras {
             && self.cwd.is_none()
             && self.links.is_empty()
             && self.device_dirs.is_empty()
+            && self.read_only_dev.is_none()
             && self.propagation.is_empty()
     }
 }
@@ -86,6 +97,7 @@ pub fn normalise(mut config: Value, id: &str, no_cgroup: bool) -> Result<Normal>
     process(&mut config);
     mounts(&mut config, &mut extras);
     extras.device_dirs = device_dirs(&config);
+    extras.read_only_dev = read_only_dev(&config);
     cgroup(&mut config, id, no_cgroup);
     if let Some(profile) = config.pointer_mut("/linux/seccomp") {
         seccomp::normalise(profile);
@@ -152,6 +164,23 @@ pub fn normalise_process(process: &mut Value) {
     if process.get("args").is_some_and(Value::is_null) {
         process.remove("args");
     }
+}
+
+/// A new /dev that is asked for read-only.
+fn read_only_dev(config: &Value) -> Option<ReadOnlyDev> {
+    let mounts = config.get("mounts").and_then(Value::as_array);
+    let mount = mounts
+        .into_iter()
+        .flatten()
+        .rfind(|mount| mount["destination"] == "/dev" && mount["type"] == "tmpfs")?;
+    let options = mount.get("options").and_then(Value::as_array);
+    // The last of the two counts.
+    let last = options
+        .into_iter()
+        .flatten()
+        .rfind(|option| **option == "ro" || **option == "rw")?;
+    let terminal = config.pointer("/process/terminal") == Some(&Value::Bool(true));
+    (*last == "ro").then_some(ReadOnlyDev { terminal })
 }
 
 /// The directories below a new /dev that libcontainer makes for devices, highest first. It makes
@@ -430,6 +459,32 @@ mod tests {
             "mounts": mounts,
             "linux": {}
         })
+    }
+
+    #[test]
+    fn a_new_dev_that_is_to_be_read_only_is_told_apart() {
+        for (options, terminal, found) in [
+            (
+                json!(["nosuid", "ro"]),
+                false,
+                Some(ReadOnlyDev { terminal: false }),
+            ),
+            (
+                json!(["rw", "ro"]),
+                true,
+                Some(ReadOnlyDev { terminal: true }),
+            ),
+            (json!(["ro", "rw"]), true, None),
+            (json!(["nosuid"]), false, None),
+        ] {
+            let config = json!({
+                "process": {"terminal": terminal},
+                "mounts": [{"destination": "/dev", "type": "tmpfs", "options": options}],
+            });
+            assert_eq!(read_only_dev(&config), found, "{config}");
+        }
+        let bind = json!({"mounts": [{"destination": "/dev", "type": "bind", "options": ["ro"]}]});
+        assert_eq!(read_only_dev(&bind), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn below(path: &str) -> Result<PathBuf> {
         match component {
             Component::Normal(name) => below.push(name),
             Component::RootDir | Component::CurDir => {}
-            _ => return Err(Error::new(format!("bad sub cgroup path: {path}"))),
+            _ => return Err(Error::new(format!("{path} is not a sub cgroup path"))),
         }
     }
     Ok(below)
@@ -104,7 +104,11 @@ mod tests {
             find(&["cpu,cpuacct:x", "memory:y"]),
             paths(&["/c/cpu/a/x", "/c/memory/a/y"])
         );
-        assert!(find(&[".."]).unwrap_err().contains("bad sub cgroup path"));
+        assert!(
+            find(&[".."])
+                .unwrap_err()
+                .contains("is not a sub cgroup path")
+        );
         assert!(
             find(&["what:/"])
                 .unwrap_err()

@@ -20,8 +20,8 @@ use super::hierarchies::Stay;
 use super::normalise::Normal;
 use super::terminal::Relay;
 use super::{
-    cgroup, executor, explain, groups, hierarchies, in_runcs_words, inheritable, nocgroup, stdio,
-    subcgroup, userns,
+    cgroup, descriptors, executor, explain, groups, hierarchies, in_runcs_words, inheritable,
+    nocgroup, stdio, subcgroup, userns,
 };
 
 /// What `exec` was asked to do. The specification is the container's whole one with the new
@@ -125,6 +125,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         spec: Rc::new(spec),
     };
     inheritable::prepare(&process);
+    descriptors::note();
     let begin = |pid| {
         hierarchies::follow(&hierarchies, &state.cgroup, false, pid);
         let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);

@@ -41,6 +41,8 @@ LIMITS
   links lead to where the layers were found beneath the trusted roots, and the repository's nosuid
   and nodev are not passed on to podman's own mounts.
 
+  What is mounted already when it is linked shows the thin image until it is unmounted.
+
   `podman system check` calls a linked layer damaged, and with --repair removes its images.
 
   `podman diff` calls a changed file of the image added, linked or not; /.cvmfs-run, which names the
