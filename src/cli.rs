@@ -135,6 +135,17 @@ pub enum Command {
         /// What is to be done, as JSON
         extras: String,
     },
+    /// Used by cvmfs-run itself, for createContainer hooks
+    #[command(name = crate::engine::inside::HOOK, hide = true)]
+    HookAtRoot {
+        /// The container's root
+        root: PathBuf,
+        /// The hook
+        path: PathBuf,
+        /// Its arguments, its name first
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// Used by cvmfs-run itself, to hold a user namespace
     #[command(name = crate::engine::userns::COMMAND, hide = true)]
     Hold,

@@ -22,6 +22,8 @@ const SITE: &str = "/etc/cvmfs-run/cvmfs-run.toml";
 
 /// More layers than this are refused: overlayfs takes 500 in one mount, and two mounts nest.
 pub const MAX_LAYERS: usize = 900;
+/// The longest time to wait for a repository, in seconds: a day.
+const MAX_TIMEOUT: u64 = 86_400;
 
 /// Which form of an image is taken when both are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -158,8 +160,10 @@ impl Config {
             self.roots = roots;
         }
         if let Some(timeout) = file.timeout {
-            if timeout == 0 {
-                return Err(wrong("timeout must be at least one second".into()));
+            if !(1..=MAX_TIMEOUT).contains(&timeout) {
+                return Err(wrong(format!(
+                    "timeout must be at least one second and at most {MAX_TIMEOUT}"
+                )));
             }
             self.timeout = Duration::from_secs(timeout);
         }
@@ -263,6 +267,7 @@ mod tests {
             ("roots=[\"srv\"]", "not an absolute path"),
             ("prefer=\"both\"", "unknown variant"),
             ("timeout=0", "at least one second"),
+            ("timeout=86401", "at most 86400"),
             ("local=\"layers\"", "not an absolute path"),
             ("sources=[\"podman\"]", "unknown variant"),
             ("root=\"/x\"", "unknown field"),

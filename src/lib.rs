@@ -29,6 +29,7 @@ pub mod host;
 pub mod image;
 pub mod layers;
 pub mod log;
+pub mod out;
 pub mod passwd;
 pub mod request;
 pub mod rootfs;

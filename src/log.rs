@@ -117,13 +117,15 @@ impl Log {
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
         // A log that cannot be written must not fail the container.
-        let file = self.file.as_ref();
-        let _ = match file.filter(|_| !CLOSED.load(Ordering::Relaxed)) {
-            Some(file) => match file.lock() {
+        let closed = CLOSED.load(Ordering::Relaxed);
+        let _ = match &self.file {
+            Some(file) if !closed => match file.lock() {
                 Ok(mut file) => file.write_all(format!("{line}\n").as_bytes()),
                 Err(_) => Ok(()),
             },
-            None => std::io::stderr().write_all(format!("{line}\n").as_bytes()),
+            // What was meant for a file does not go elsewhere, but for a failure.
+            Some(_) if level != "error" => Ok(()),
+            _ => std::io::stderr().write_all(format!("{line}\n").as_bytes()),
         };
     }
 }

@@ -8,7 +8,7 @@ use tracing::Level;
 use cvmfs_run::cli::{self, Cli, Command};
 use cvmfs_run::commands::{self, Context};
 use cvmfs_run::error::Result;
-use cvmfs_run::{engine, log, seal};
+use cvmfs_run::{engine, log, out, seal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,8 +38,7 @@ fn main() -> ExitCode {
 /// Runs the command; what it returns is the exit code of this process.
 fn dispatch(cli: Cli) -> Result<u8> {
     if cli.global.version {
-        print!("{}", commands::features::version());
-        return Ok(0);
+        return out::print(commands::features::version()).map(|_| 0);
     }
     let Some(command) = cli.command else {
         use clap::CommandFactory;
@@ -49,6 +48,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
     };
     match &command {
         Command::Inside { extras } => return engine::inside::run(extras).map(|()| 0),
+        Command::HookAtRoot { root, path, args } => {
+            return Err(engine::inside::hook(root, path, args));
+        }
         Command::Hold => return engine::userns::hold().map(|()| 0),
         Command::Spec(spec) => return spec.clone().exec().map(|()| 0),
         Command::Create(create) => create.options.enter(&cli.global)?,
@@ -81,6 +83,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Restore(restore) => restore.exec(&context).map(|()| 0),
         Command::Configure(configure) => configure.exec(&context).map(|()| 0),
         Command::Check(check) => check.exec(&context),
-        Command::Inside { .. } | Command::Hold | Command::Spec(_) => Ok(0),
+        Command::Inside { .. } | Command::HookAtRoot { .. } | Command::Hold | Command::Spec(_) => {
+            Ok(0)
+        }
     }
 }

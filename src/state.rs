@@ -51,6 +51,9 @@ pub struct State {
     pub cgroup: Cgroup,
     /// What was mounted, and is taken away at `delete`.
     pub mounted: Option<Mounted>,
+    /// Whether it was left in its creator's session keyring.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub callers_keyring: bool,
     /// The user namespace that was made for it, where an ordinary user called us without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<Maps>,

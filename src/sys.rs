@@ -96,10 +96,11 @@ pub fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
-/// Joins a new session keyring, which the container inherits: the caller's keys are none of its.
+/// Joins the session keyring of a name, made if there is none, which this process's children inherit:
+/// the caller's keys are none of the container's.
 ///
 /// Source of the rule: runc, `libcontainer/keys`; a kernel without keyrings has nothing to hide.
-pub fn new_session_keyring(name: &str) -> nix::Result<()> {
+pub fn join_session_keyring(name: &str) -> nix::Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     let Ok(name) = std::ffi::CString::new(name) else {
         return Err(nix::Error::EINVAL);

@@ -131,6 +131,7 @@ impl Options {
             annotations: bundle.annotations().inspect_err(|_| drop(dir.remove()))?,
             cgroup: Cgroup::default(),
             mounted: None,
+            callers_keyring: self.no_new_keyring,
             maps,
             fallback: None,
             reasons: Vec::new(),
@@ -222,16 +223,20 @@ impl Options {
             },
             preserve_fds: self.preserve_fds,
             no_pivot: self.no_pivot,
-            keyring: !self.no_new_keyring,
             foreground,
             host: &context.host,
             state,
         };
         let lifeline = Lifeline::tie()?;
-        let stay = init::create(create)?;
+        let stay =
+            init::create(create).inspect_err(|_| engine::hooks::poststop(state, &dir.path))?;
         let result = dir
             .save(state)
             .and_then(|()| self.tell_pid(state.pid))
+            .and_then(|()| match &self.pidfd_socket {
+                Some(socket) => engine::pidfd::send(state.pid, socket),
+                None => Ok(()),
+            })
             .and_then(|()| lifeline.release());
         match result {
             Ok(()) => Ok(stay),
@@ -239,6 +244,7 @@ impl Options {
                 drop(stay);
                 let _ = crate::sys::kill(state.pid, libc::SIGKILL);
                 let _ = engine::cgroup::remove(&state.cgroup, &state.id);
+                engine::hooks::poststop(state, &dir.path);
                 Err(err)
             }
         }
@@ -322,11 +328,11 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     std::fs::rename(&new, path).doing(doing)
 }
 
-/// Connects to the socket that takes a terminal's master. The kernel takes paths of 108 bytes;
+/// Connects to the socket that takes a descriptor. The kernel takes paths of 108 bytes;
 /// through the descriptor of the socket's directory any is short enough.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
-    let doing = || format!("cannot connect to the console socket {}", path.display());
+    let doing = || format!("cannot connect to the socket {}", path.display());
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

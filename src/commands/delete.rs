@@ -80,10 +80,7 @@ pub fn delete(dir: &Dir, state: &State, force: bool) -> Result<()> {
     if let Err(err) = cgroup::remove(&state.cgroup, &state.id) {
         errors.push(err);
     }
-    if let Err(err) = hooks::run(state, &dir.path, hooks::Stage::Poststop) {
-        // The container is gone whatever its hooks say.
-        tracing::warn!("{err}");
-    }
+    hooks::poststop(state, &dir.path);
     finish(dir, state, errors)
 }
 

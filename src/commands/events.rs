@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::engine::{cgroup, usage};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup;
+use crate::out;
 use crate::state::Status;
 
 use super::Context;
@@ -53,8 +54,8 @@ impl Events {
                         .doing(|| format!("cannot read the cgroup of container {}", state.id))?,
                 ),
             };
-            println!("{}", json!({"type": "stats", "id": state.id, "data": data}));
-            if self.stats {
+            let read = out::line(json!({"type": "stats", "id": state.id, "data": data}))?;
+            if self.stats || !read {
                 return Ok(());
             }
             std::thread::sleep(interval);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bundle;
 use crate::cli::Global;
-use crate::engine::{direct, normalise, tenant};
+use crate::engine::{direct, normalise, pidfd, tenant};
 use crate::error::{Context as _, Error, Result};
 use crate::state::{State, Status};
 
@@ -100,6 +100,14 @@ impl Exec {
             }
             Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
         }
+        if let Some(label) = self
+            .process_label
+            .as_ref()
+            .filter(|label| !label.is_empty())
+        {
+            return Err(Error::new(format!("cannot give the label {label}"))
+                .hint("libcontainer labels no process: label the container in its config.json, and the fallback runtime runs it"));
+        }
         let mut config = bundle::read_config(&state.config_file())?;
         let process = self.process(&config, &state)?;
         let terminal = process
@@ -132,6 +140,9 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             host: &context.host,
         })?;
+        if let Some(socket) = &self.pidfd_socket {
+            pidfd::send(pid, socket)?;
+        }
         if let Some(path) = &self.pid_file {
             create::write_pid_file(path, pid)?;
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::engine::fallback;
 use crate::error::{Context as _, Result};
+use crate::out;
 
 use super::Context;
 
@@ -59,7 +60,7 @@ impl Features {
             "annotations": annotations(&config)
         });
         let text = serde_json::to_string_pretty(&features).doing(|| "cannot write the features")?;
-        println!("{text}");
+        out::line(text)?;
         Ok(())
     }
 }

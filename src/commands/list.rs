@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::error::Result;
+use crate::out;
 use crate::state;
 
 use super::Context;
@@ -34,7 +35,7 @@ impl List {
         let mut rows = Vec::new();
         for id in state::list(&context.root)? {
             if self.quiet {
-                println!("{id}");
+                out::line(id)?;
                 continue;
             }
             // One that is deleted meanwhile is no longer to be listed.
@@ -47,7 +48,7 @@ impl List {
             return Ok(());
         }
         if self.format == Format::Json {
-            println!("{}", json!(rows));
+            out::line(json!(rows))?;
             return Ok(());
         }
         let titles = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
@@ -74,7 +75,7 @@ impl List {
                 .zip(&widths)
                 .map(|(cell, width)| format!("{cell:width$}"))
                 .collect();
-            println!("{}", cells.join("   ").trim_end());
+            out::line(cells.join("   ").trim_end())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::engine::cgroup;
 use crate::error::{Context as _, Error, Result};
+use crate::out;
 
 use super::Context;
 
@@ -33,10 +34,9 @@ impl Ps {
     /// Prints the processes.
     pub fn exec(self, context: &Context) -> Result<()> {
         let (_, state) = context.load(&self.id)?;
-        let pids = cgroup::pids(&state.cgroup, &state.id, state.pid)?;
+        let pids = cgroup::pids(&state)?;
         if self.format == Format::Json {
-            println!("{}", serde_json::json!(pids));
-            return Ok(());
+            return out::line(serde_json::json!(pids)).map(drop);
         }
         let options = if self.options.is_empty() {
             vec!["-ef".into()]
@@ -54,14 +54,14 @@ impl Ps {
             .ok_or_else(|| {
                 Error::new("ps prints no column PID").hint("add one to its options: -o pid,args")
             })?;
-        println!("{title}");
+        out::line(title)?;
         for line in lines {
             let pid = line
                 .split_whitespace()
                 .nth(column)
                 .and_then(|field| field.parse().ok());
             if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
-                println!("{line}");
+                out::line(line)?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use clap::Args;
 use libcontainer::notify_socket::NotifySocket;
 
+use crate::engine::{hooks, kill};
 use crate::error::{Context as _, Error, Result};
 use crate::state::{self, Dir, State, Status};
 
@@ -37,5 +38,8 @@ pub fn start(dir: &Dir, state: &State) -> Result<()> {
         .notify_container_start()
         .doing(|| format!("cannot start container {}", state.id))?;
     std::fs::remove_file(&notify).doing(|| format!("cannot remove {}", notify.display()))?;
-    crate::engine::hooks::run(state, &dir.path, crate::engine::hooks::Stage::Poststart)
+    hooks::run(state, &dir.path, hooks::Stage::Poststart).inspect_err(|_| {
+        // Like runc: a container whose hooks fail does not run.
+        let _ = kill::one(state, libc::SIGKILL);
+    })
 }

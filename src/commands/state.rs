@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::error::{Context as _, Result};
+use crate::out;
 use crate::state::{Dir, State, Status};
 
 use super::Context;
@@ -21,7 +22,7 @@ impl StateCommand {
         let (dir, state) = context.load(&self.id)?;
         let text = serde_json::to_string_pretty(&to_json(&dir, &state))
             .doing(|| "cannot write the state")?;
-        println!("{text}");
+        out::line(text)?;
         Ok(())
     }
 }

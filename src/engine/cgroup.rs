@@ -10,7 +10,7 @@ use libcontainer::oci_spec::runtime::Spec;
 
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Host};
-use crate::state::Cgroup;
+use crate::state::{self, Cgroup, State};
 
 use super::nocgroup;
 
@@ -222,15 +222,17 @@ pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
         .doing(|| format!("cannot {verb} container {id}"))
 }
 
-/// All processes of a container, its cgroup's; with none, its first process alone.
-pub fn pids(cgroup: &Cgroup, id: &str, first: i32) -> Result<Vec<i32>> {
-    match manager(cgroup, id)? {
+/// All processes of a container, its cgroup's; with none, its first process alone, if that lives.
+pub fn pids(state: &State) -> Result<Vec<i32>> {
+    let id = &state.id;
+    match manager(&state.cgroup, id)? {
         Some(manager) => Ok(manager
             .get_all_pids()
             .doing(|| format!("cannot list the processes of container {id}"))?
             .into_iter()
             .map(|pid| pid.as_raw())
             .collect()),
-        None => Ok(vec![first]),
+        None if state::alive(state.pid, state.start_time) => Ok(vec![state.pid]),
+        None => Ok(Vec::new()),
     }
 }

@@ -21,6 +21,13 @@ pub enum Stage {
     Poststop,
 }
 
+/// Runs the poststop hooks; the container is gone whatever they say.
+pub fn poststop(state: &State, dir: &Path) {
+    if let Err(err) = run(state, dir, Stage::Poststop) {
+        tracing::warn!("{err}");
+    }
+}
+
 /// Runs a container's hooks of one stage, from its bundle's config.json.
 pub fn run(state: &State, dir: &Path, stage: Stage) -> Result<()> {
     // Most containers have none: the file is read, and only its hooks are parsed.

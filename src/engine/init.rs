@@ -36,8 +36,6 @@ pub struct Create<'a> {
     pub preserve_fds: i32,
     /// Whether to move the root instead of pivoting.
     pub no_pivot: bool,
-    /// Whether a session keyring is made.
-    pub keyring: bool,
     /// Whether the container's process becomes a child of this one.
     pub foreground: bool,
     /// The host.
@@ -78,6 +76,8 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         let links = hierarchies::spell_out(&mut spec, &hierarchies, &state.cgroup)?;
         create.normal.extras.links.extend(links);
     }
+    strip_root(&mut spec, &state.rootfs);
+    at_root(&mut spec, &state.rootfs);
     dangling::follow(&mut spec, &state.rootfs)?;
     keep_modes(&mut spec, &state.rootfs, &create.normal.extras)?;
     create.normal.extras.cwd = make_cwd(&spec, &state.rootfs)?;
@@ -86,10 +86,7 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         add_hook(&mut spec, &create.normal.extras)?;
     }
     let _shed = groups::shed(&mut spec, true)?;
-    if create.keyring {
-        crate::sys::new_session_keyring(&format!("_ses.{}", state.id))
-            .doing(|| "cannot make a session keyring")?;
-    }
+    join_keyring(state)?;
     if let Some(score) = process.oom_score_adj() {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
             .doing(|| format!("cannot set oom_score_adj to {score}"))?;
@@ -173,6 +170,15 @@ pub fn listen(path: &Path) -> Result<NotifyListener> {
     Ok(listener)
 }
 
+/// Leaves the caller's session keyring for the container's own, which is made by the first who comes.
+pub fn join_keyring(state: &State) -> Result<()> {
+    if state.callers_keyring {
+        return Ok(());
+    }
+    crate::sys::join_session_keyring(&format!("_ses.{}", state.id))
+        .doing(|| "cannot join the container's session keyring")
+}
+
 /// The limits that are set in a unit's cgroup too; the specification keeps what systemd is asked for.
 fn hold_back(spec: &mut Spec, cgroup: &Cgroup) -> Option<LinuxResources> {
     let linux = spec.linux_mut().as_mut()?;
@@ -182,6 +188,26 @@ fn hold_back(spec: &mut Spec, cgroup: &Cgroup) -> Option<LinuxResources> {
     }
     linux.set_resources(Some(systemd::properties(&limits)));
     Some(limits)
+}
+
+/// Has the container's own createContainer hooks run in its root, where runc has them; libcontainer
+/// leaves them where the runtime is.
+fn at_root(spec: &mut Spec, rootfs: &Path) {
+    let hooks = spec.hooks_mut().as_mut();
+    let Some((hooks, mut list)) = hooks.and_then(|hooks| {
+        let list = hooks.create_container().clone()?;
+        Some((hooks, list))
+    }) else {
+        return;
+    };
+    for hook in &mut list {
+        let path = hook.path().display().to_string();
+        let mut args = vec!["cvmfs-run".to_owned(), inside::HOOK.to_owned()];
+        args.extend([rootfs.display().to_string(), path.clone()]);
+        args.extend(hook.args().clone().unwrap_or_else(|| vec![path]));
+        hook.set_path(crate::seal::EXE.into()).set_args(Some(args));
+    }
+    hooks.set_create_container(Some(list));
 }
 
 /// Has `inside` run in the container's namespaces before its root is entered.
@@ -204,8 +230,20 @@ fn add_hook(spec: &mut Spec, extras: &Extras) -> Result<()> {
     Ok(())
 }
 
-/// Makes the working directory where the image has none, as runc does. One below a mount is given
-/// back: it is made when that is mounted.
+/// A mount point may be named by its path on the host, root included, as for runc.
+fn strip_root(spec: &mut Spec, rootfs: &Path) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if let Ok(inside) = mount.destination().strip_prefix(rootfs)
+            && rootfs != Path::new("/")
+        {
+            let inside = Path::new("/").join(inside);
+            mount.set_destination(inside);
+        }
+    }
+}
+
+/// Makes the working directory where the image has none, as runc does. One that is to be made inside
+/// is given back: below a mount, or with owners of the container's own.
 fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     let Some(process) = spec.process() else {
         return Ok(None);
@@ -221,6 +259,10 @@ fn make_cwd(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
     let root = pathrs::Root::open(rootfs).doing(doing)?;
     if root.resolve(cwd).is_ok() {
         return Ok(None);
+    }
+    // From outside of the user namespace it would be nobody's there.
+    if makes(spec, LinuxNamespaceType::User) {
+        return Ok(Some(cwd.clone()));
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     root.mkdir_all(cwd, &mode).map(|_| None).doing(doing)

@@ -3,6 +3,7 @@
 //! libcontainer has mounted everything by then and waits: this runs as an OCI `createContainer`
 //! hook, the one place where an embedder may act there.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,23 @@ use super::normalise::{CopyUp, Extras};
 
 /// The hidden command.
 pub const COMMAND: &str = "set-up-inside";
+
+/// The hidden command that executes a hook.
+pub const HOOK: &str = "hook-at-root";
+
+/// Executes a hook in the container's root; returns only what went wrong.
+pub fn hook(rootfs: &Path, path: &Path, args: &[OsString]) -> Error {
+    use std::os::unix::process::CommandExt;
+    if let Err(err) = std::env::set_current_dir(rootfs) {
+        return Error::caused(format!("cannot enter {}", rootfs.display()), err);
+    }
+    let mut command = std::process::Command::new(path);
+    if let Some((name, rest)) = args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    let err = command.exec();
+    Error::caused(format!("cannot execute the hook {}", path.display()), err)
+}
 
 /// Does what `extras` says.
 pub fn run(extras: &str) -> Result<()> {

@@ -52,7 +52,7 @@ pub fn one(state: &State, signal: i32) -> Result<()> {
 /// Sends a signal to all processes of a container; frozen meanwhile, so that none escapes.
 pub fn all(state: &State, signal: i32) -> Result<()> {
     let frozen = !state.cgroup.none && cgroup::freeze(&state.cgroup, &state.id, true).is_ok();
-    let result = cgroup::pids(&state.cgroup, &state.id, state.pid).and_then(|pids| {
+    let result = cgroup::pids(state).and_then(|pids| {
         for pid in pids {
             match crate::sys::kill(pid, signal) {
                 Ok(()) | Err(nix::Error::ESRCH) => {}
@@ -73,7 +73,7 @@ pub fn all(state: &State, signal: i32) -> Result<()> {
 }
 
 /// In the words that podman looks for.
-fn not_running(state: &State) -> Error {
+pub fn not_running(state: &State) -> Error {
     Error::new(format!("container not running: {}", state.id))
 }
 

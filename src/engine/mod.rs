@@ -27,6 +27,7 @@ pub mod nocgroup;
 pub mod normalise;
 mod oom;
 mod overlays;
+pub mod pidfd;
 pub mod rdt;
 pub mod reach;
 mod seccomp;
@@ -114,6 +115,9 @@ fn in_a_cgroup(what: &str, said: &str) -> Error {
 /// A working directory that cannot be entered, in the words by which engines know 127 and 126;
 /// anything else as it is.
 fn in_runcs_words(said: &str, cwd: &Path) -> String {
+    if let Some((_, rest)) = said.split_once("failed to connect to seccomp notify listener path") {
+        return format!("failed to connect with seccomp agent:{rest}");
+    }
     let errno = said.rsplit_once("failed to chdir e=").map(|(_, rest)| rest);
     let words = match errno.and_then(|rest| rest.split([':', ' ']).next()) {
         Some("ENOENT") => "no such file or directory",

@@ -69,8 +69,9 @@ fn below(path: &str) -> Result<PathBuf> {
 /// Moves a process that has not begun yet.
 pub fn enter(dirs: &[PathBuf], pid: i32) -> Result<()> {
     for dir in dirs {
-        std::fs::write(dir.join("cgroup.procs"), pid.to_string())
-            .doing(|| format!("error adding pid {pid} to cgroup {}", dir.display()))?;
+        let procs = dir.join("cgroup.procs");
+        std::fs::write(&procs, pid.to_string())
+            .doing(|| format!("error adding pid {pid} to cgroup {}", procs.display()))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use libcontainer::syscall::syscall::SyscallType;
 
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
-use crate::state::{Cgroup, State};
+use crate::state::{self, Cgroup, State};
 
 use super::hierarchies::Stay;
 use super::normalise::Normal;
@@ -86,6 +86,10 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let below = sub_cgroups(state, cgroups)?;
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
+    // The number may have come again before they were opened.
+    if !state::alive(state.pid, state.start_time) {
+        return Err(super::kill::not_running(state));
+    }
     let process = spec
         .process()
         .clone()
@@ -94,6 +98,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         std::fs::write("/proc/self/oom_score_adj", score.to_string())
             .doing(|| format!("cannot set oom_score_adj to {score}"))?;
     }
+    super::init::join_keyring(state)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .doing(|| "cannot make this process non-dumpable")?;
 

@@ -1,7 +1,7 @@
 //! A terminal in the foreground: what is typed goes to the container, what it writes comes here.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags};
@@ -23,6 +23,8 @@ pub struct Relay {
     /// What standard input was set to; put back when the relay ends.
     saved: Option<Termios>,
     input_open: bool,
+    /// What was typed and the container has not taken yet.
+    typed: Vec<u8>,
 }
 
 impl Relay {
@@ -41,6 +43,7 @@ impl Relay {
             master: None,
             saved: None,
             input_open: true,
+            typed: Vec::new(),
         })
     }
 
@@ -88,6 +91,8 @@ impl Relay {
         modes.output_flags.remove(OutputFlags::ONLCR);
         tcsetattr(&master, SetArg::TCSANOW, &modes)
             .doing(|| "cannot set the container's terminal")?;
+        // A container that does not read what is typed must not keep what it writes from us.
+        rustix::io::ioctl_fionbio(&master, true).doing(|| "cannot set the container's terminal")?;
         self.master = Some(master.into());
         self.resize();
         if std::io::stdin().is_terminal() {
@@ -116,67 +121,78 @@ impl Relay {
     /// Waits for bytes or a signal, and carries what is there.
     pub fn step(&mut self, signals: &SignalFd) -> Result<()> {
         let stdin = std::io::stdin();
-        let (mut typed, mut written) = (false, false);
+        let (mut master, mut input) = (PollFlags::empty(), PollFlags::empty());
         {
             let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             if let Some(master) = &self.master {
-                fds.push(PollFd::new(master.as_fd(), PollFlags::POLLIN));
-                if self.input_open {
+                let mut wanted = PollFlags::POLLIN;
+                wanted.set(PollFlags::POLLOUT, !self.typed.is_empty());
+                fds.push(PollFd::new(master.as_fd(), wanted));
+                if self.input_open && self.typed.is_empty() {
                     fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
                 }
             }
             wait_for(&mut fds)?;
-            let ready = |fd: Option<&PollFd<'_>>| {
-                fd.and_then(|fd| fd.revents())
-                    .is_some_and(|events| !events.is_empty())
-            };
-            written |= ready(fds.get(1));
-            typed |= ready(fds.get(2));
+            let ready = |fd: Option<&PollFd<'_>>| fd.and_then(|fd| fd.revents());
+            master |= ready(fds.get(1)).unwrap_or(PollFlags::empty());
+            input |= ready(fds.get(2)).unwrap_or(PollFlags::empty());
+        }
+        // Also when it has hung up: what is left in it is read.
+        if !(master - PollFlags::POLLOUT).is_empty() {
+            self.show_more();
         }
         let mut buffer = [0; 8192];
-        if written {
-            let read = self
-                .master
-                .as_mut()
-                .map_or(Ok(0), |master| master.read(&mut buffer));
-            match read {
-                // The last process has closed its end (EIO), and only its exit is left.
-                Ok(0) | Err(_) => self.master = None,
-                Ok(n) => show(&buffer[..n]),
-            }
-        }
-        if typed {
-            match rustix::io::read(std::io::stdin(), &mut buffer) {
-                Ok(n @ 1..) => {
-                    if let Some(master) = &mut self.master {
-                        let _ = master.write_all(&buffer[..n]);
-                    }
-                }
+        if !input.is_empty() {
+            match rustix::io::read(stdin, &mut buffer) {
+                Ok(n @ 1..) => self.typed.extend(&buffer[..n]),
                 Ok(0) | Err(_) => {
                     self.input_open = false;
-                    if let Some(master) = &mut self.master {
-                        // End of file, as a terminal's reader sees it.
-                        let _ = master.write_all(&[4]);
-                    }
+                    // End of file, as a terminal's reader sees it.
+                    self.typed.push(4);
                 }
             }
         }
+        self.hand_on();
         Ok(())
+    }
+
+    /// Shows what the container has written; whether there may be more.
+    fn show_more(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        let read = self
+            .master
+            .as_ref()
+            .map(|master| rustix::io::read(master, &mut buffer));
+        match read {
+            Some(Ok(n @ 1..)) => {
+                show(&buffer[..n]);
+                return true;
+            }
+            Some(Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) => {}
+            // The last process has closed its end (EIO), and only its exit is left.
+            _ => self.master = None,
+        }
+        false
+    }
+
+    /// Writes to the container's terminal what it takes.
+    fn hand_on(&mut self) {
+        let Some(master) = &self.master else { return };
+        if self.typed.is_empty() {
+            return;
+        }
+        match rustix::io::write(master, &self.typed) {
+            Ok(n) => drop(self.typed.drain(..n)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // It has hung up, which reading tells.
+            Err(_) => self.typed.clear(),
+        }
     }
 
     /// Shows what the container wrote before it ended.
     pub fn drain(&mut self) {
-        let mut buffer = [0; 8192];
-        while let Some(master) = &mut self.master {
-            let ready = {
-                let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
-                nix::poll::poll(&mut fds, 0u8).unwrap_or_default() > 0
-            };
-            match ready.then(|| master.read(&mut buffer)) {
-                Some(Ok(n @ 1..)) => show(&buffer[..n]),
-                _ => self.master = None,
-            }
-        }
+        while self.show_more() {}
+        self.master = None;
     }
 }
 

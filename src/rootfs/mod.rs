@@ -223,14 +223,15 @@ fn read_descriptor(lower: &OwnedFd) -> Result<Option<Request>> {
             request.map_err(|err| Error::caused(wrong(descriptor::PATH), err))?,
         ));
     }
-    if let Some(text) = read_beneath(lower, thin_json::PATH)? {
-        // DUCC's thin images hold this file and nothing else; others may have one of that name.
-        if is_alone(lower)? {
-            let request = thin_json::parse(&text);
-            return Ok(Some(
-                request.map_err(|err| Error::caused(wrong(thin_json::PATH), err))?,
-            ));
-        }
+    // DUCC's thin images hold this file and nothing else; others may have one of that name.
+    if rustix::fs::statat(lower, thin_json::PATH, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        && is_alone(lower)?
+        && let Some(text) = read_beneath(lower, thin_json::PATH)?
+    {
+        let request = thin_json::parse(&text);
+        return Ok(Some(
+            request.map_err(|err| Error::caused(wrong(thin_json::PATH), err))?,
+        ));
     }
     Ok(None)
 }
@@ -285,9 +286,16 @@ fn open_lowers(root: &Path, engine: &Engine, maps: Option<&Maps>) -> Result<Vec<
         Some(_) => None,
     };
     let paths = named.as_ref().unwrap_or(paths);
-    // Past one page of options, containers/storage and Docker write lowers relative to the
-    // driver's home: <home>/<layer>/merged is the root.
-    let home = root
+    // Past one page of options, engines write lowers relative to the driver's home: the upper is
+    // <home>/<layer>/diff, or containerd's <home>/<layer>/fs, and <home>/<layer>/merged is the root
+    // of all others.
+    let upper = match engine {
+        Engine::Overlay(_, parts) | Engine::Fuse(_, parts) => parts.upper.as_deref(),
+        Engine::Directory => None,
+    };
+    let home = upper
+        .filter(|upper| upper.is_absolute())
+        .unwrap_or(root)
         .parent()
         .and_then(Path::parent)
         .unwrap_or(Path::new("/"));
