@@ -1,0 +1,208 @@
+//! Ordinary bundles, as Slurm and other callers make them: with cvmfs-run as with runc.
+
+mod common;
+
+#[path = "common/bundle.rs"]
+mod bundle;
+
+use std::io::{IoSliceMut, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Stdio;
+
+use bundle::Bundle;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::{Value, json};
+
+/// A bundle of busybox alone, whose container runs a line of shell.
+fn busybox(runtime: &'static str, script: &str) -> Bundle {
+    let mut bundle = Bundle::new(&[], &["/bin/sh", "-c", script]);
+    bundle.runtime = runtime;
+    let bin = bundle.root().join("bin");
+    std::fs::create_dir_all(&bin).expect("the bundle is ours");
+    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox");
+    for applet in ["sh", "cat", "stty", "sleep", "grep", "stat"] {
+        std::os::unix::fs::symlink("busybox", bin.join(applet)).expect("the bundle is ours");
+    }
+    bundle
+}
+
+/// The same of both runtimes.
+#[track_caller]
+fn same<T: PartialEq + std::fmt::Debug>(what: impl Fn(&'static str) -> T) -> T {
+    let [runc, ours] = ["runc", "cvmfs-run"].map(what);
+    assert_eq!(ours, runc);
+    ours
+}
+
+/// What hooks say, one of which may fail.
+fn hooks(runtime: &'static str, failing: Option<&str>) -> (bool, String) {
+    let mut bundle = busybox(runtime, "exit 3");
+    let stages = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "poststart",
+        "poststop",
+    ];
+    for stage in stages {
+        // Where it runs: the names of two directories, because the bundle's own differs.
+        let fails = if failing == Some(stage) { "exit 1" } else { "" };
+        let script = format!(
+            "cat >/dev/null; [ -d bin ] && in=root || in=outside; echo {stage} $in >>{}/log; {fails}",
+            bundle.dir.display()
+        );
+        bundle.config["hooks"][stage] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    }
+    bundle.write();
+    let said = bundle.verb(&["run"]);
+    assert!(!bundle.state().exists(), "{said:?}");
+    let log = std::fs::read_to_string(bundle.dir.join("log")).expect("a hook ran");
+    (said.code == 3, log)
+}
+
+#[test]
+fn hooks_run_where_and_when_they_do_with_runc() {
+    let (ran, log) = same(|runtime| hooks(runtime, None));
+    assert!(ran && log.contains("createContainer root"), "{log}");
+}
+
+#[test]
+fn a_container_whose_hook_fails_does_not_run_and_has_its_poststop_hooks() {
+    for stage in ["prestart", "createRuntime", "createContainer", "poststart"] {
+        let (ran, log) = same(|runtime| hooks(runtime, Some(stage)));
+        assert!(
+            !ran && log.ends_with("poststop outside\n"),
+            "{stage}: {log}"
+        );
+    }
+}
+
+#[test]
+fn a_mount_point_may_be_named_by_its_path_on_the_host() {
+    let said = same(|runtime| {
+        let mut bundle = busybox(runtime, "cat /there/file; stat -c %F /there");
+        let source = bundle.dir.join("source");
+        std::fs::create_dir(&source).expect("the bundle is ours");
+        std::fs::write(source.join("file"), "found\n").expect("the bundle is ours");
+        let mount = json!({
+            "source": source, "destination": bundle.root().join("there"),
+            "type": "bind", "options": ["rbind"],
+        });
+        let mounts = bundle.config["mounts"].as_array_mut().expect("a list");
+        mounts.push(mount);
+        bundle.write();
+        bundle.verb(&["run"]).ok()
+    });
+    assert_eq!(said, "found\ndirectory");
+}
+
+/// The session keyrings that a process of the container sees.
+fn keyrings(bundle: &Bundle) -> (String, String) {
+    let names = |text: &str| {
+        let names = text
+            .split_whitespace()
+            .filter(|word| word.starts_with("_ses"));
+        names.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    bundle.create();
+    bundle.verb(&["start"]).ok();
+    let keys = bundle.dir.join("rootfs/keys");
+    while !keys.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let first = std::fs::read_to_string(keys).expect("written by the container");
+    let mut exec = bundle.command(&["exec"]);
+    let further = common::run(exec.args(["/bin/cat", "/proc/keys"])).ok();
+    (names(&first), names(&further))
+}
+
+#[test]
+fn a_further_process_has_the_containers_keyring_and_not_the_callers() {
+    let script = "cat /proc/keys >/new; /bin/busybox mv /new /keys; exec sleep 1000";
+    let (first, further) = same(|runtime| {
+        let mut bundle = busybox(runtime, script);
+        bundle.config["linux"]["maskedPaths"] = json!([]);
+        bundle.write();
+        keyrings(&bundle)
+    });
+    assert_eq!(first, "_ses.it:");
+    assert_eq!(further, first);
+}
+
+#[test]
+fn a_descriptor_of_the_process_is_sent_to_whoever_asks() {
+    let bundle = busybox("cvmfs-run", "exec sleep 1000");
+    let socket = bundle.dir.join("pidfd");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let received = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a caller");
+        let (mut bytes, mut space) = ([0; 64], nix::cmsg_space!([i32; 1]));
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags);
+        let message = message.expect("a message");
+        let fds = message
+            .cmsgs()
+            .expect("one whole")
+            .find_map(|part| match part {
+                ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                _ => None,
+            });
+        let fd = fds.expect("a descriptor");
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("fdinfo");
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        pid.expect("a pidfd").trim().to_owned()
+    });
+    let mut create = bundle.command(&["create", "--pidfd-socket", "pidfd"]);
+    create
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(create.status().expect("cvmfs-run").success());
+    let state: Value = serde_json::from_str(&bundle.verb(&["state"]).ok()).expect("JSON");
+    assert_eq!(received.join().expect("received"), state["pid"].to_string());
+}
+
+#[test]
+fn a_container_that_does_not_read_its_terminal_is_read_nevertheless() {
+    let script = "stty -echo; i=0; while [ $i -lt 20000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; echo end";
+    let mut bundle = busybox("cvmfs-run", script);
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.write();
+    let run = bundle.command(&["run"]);
+    // One that hangs fails by it.
+    let mut command = std::process::Command::new("timeout");
+    command.args(["-k", "5", "60"]).arg(run.get_program());
+    command.args(run.get_args()).current_dir(&bundle.dir);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("timeout");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let typing = std::thread::spawn(move || {
+        // Far more than a terminal holds; the container ends before it has it.
+        let _ = stdin.write_all("typed\n".repeat(100_000).as_bytes());
+    });
+    let output = child.wait_with_output().expect("it ends");
+    typing.join().expect("it ends");
+    assert!(output.status.success(), "{:?}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.trim_end().ends_with("end"), "{}", text.len());
+}
+
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    let bundle = busybox("cvmfs-run", "exec sleep 1000");
+    bundle.create();
+    let list = bundle.command(&["list"]);
+    let line = format!(
+        "{} --root {} features | head -c 1; {0} --root {1} list | true; echo ${{PIPESTATUS[@]}}",
+        Path::new(list.get_program()).display(),
+        bundle.dir.join("state").display()
+    );
+    let said = common::run(std::process::Command::new("bash").args(["-c", &line]));
+    assert!(said.err.is_empty() && said.out.ends_with("0 0"), "{said:?}");
+}
