@@ -49,8 +49,8 @@ test: tools trixie build
 	$(STATICALLY) cargo test --release --locked --features lab --tests --no-run
 	$(STATICALLY) tests/lab cargo test --release --locked --no-fail-fast --features lab --tests
 
-# podman's command lines beside runc, all on thin and on ordinary images; `make test` takes each
-# group of them on one of both in turn.
+# podman's command lines beside runc, all on thin and on ordinary images; `make test` takes every
+# other group of them in each cell, on one of both in turn.
 matrix: tools build
 	cargo fetch --locked
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml

@@ -205,5 +205,8 @@ fn a_reader_that_goes_is_no_failure() {
         bundle.dir.join("state").display()
     );
     let said = common::run(std::process::Command::new("bash").args(["-c", &line]));
-    assert!(said.err.is_empty() && said.out.trim_end().ends_with("0 0"), "{said:?}");
+    assert!(
+        said.err.is_empty() && said.out.trim_end().ends_with("0 0"),
+        "{said:?}"
+    );
 }

@@ -55,19 +55,24 @@ pub struct Cell<'a> {
     user: User,
     view: &'static str,
     jobs: Vec<Job<'a>>,
+    /// Whether all groups are run.
+    all: bool,
 }
 
 impl<'a> Cell<'a> {
-    /// The cell, with both kinds of images everywhere or with one of them in turn.
+    /// The cell, with all groups and both kinds of images, or with every other group on one kind.
     pub fn new(user: User, view: &'static str, groups: &'a [Group], all: bool) -> Self {
         let mut jobs = Vec::new();
-        // Each group has the one image in one view and the other in the other.
+        // A group that root has in one view the ordinary user has in the other.
         let turn = usize::from((user == User::Root) == (view == "v1"));
         for (n, group) in groups.iter().enumerate() {
+            if !all && (n + turn) % 2 != 0 {
+                continue;
+            }
             let kinds: Vec<Kind> = [THIN, WHOLE]
                 .into_iter()
                 .enumerate()
-                .filter(|(k, _)| all || (n + k + turn) % 2 == 0)
+                .filter(|(k, _)| all || (n / 2 + k + usize::from(user == User::Root)) % 2 == 0)
                 .map(|(_, kind)| kind)
                 .filter(|(_, images)| group.is_for(&[user.word(), view, images]))
                 .collect();
@@ -84,7 +89,12 @@ impl<'a> Cell<'a> {
                 });
             }
         }
-        Self { user, view, jobs }
+        Self {
+            user,
+            view,
+            jobs,
+            all,
+        }
     }
 
     fn name(&self) -> String {
@@ -163,7 +173,7 @@ impl<'a> Cell<'a> {
         println!("{}: {}", self.name(), cell.words());
         let enough = cell.same.len() >= LEAST && cell.own() * 100 >= LEAST_OWN * cell.same.len();
         // A table without a line that needs the fallback runtime would not show that it is seen.
-        let seen = !cell.fallback.is_empty();
+        let seen = !self.all || !cell.fallback.is_empty();
         cell.different.is_empty() && (!whole_table || (enough && seen))
     }
 }

@@ -5,8 +5,8 @@
 //! lines after it find: files, logs, states. What runc itself cannot do on this machine is named, and
 //! so is what needed the fallback runtime.
 //!
-//! `CVMFS_RUN_TEST_MATRIX=all` runs each line on both images everywhere; else each group of lines
-//! takes one of them in turn. Other arguments are parts of groups' names.
+//! `CVMFS_RUN_TEST_MATRIX=all` runs each line on both images everywhere; else every other group
+//! of lines is run, on one of them in turn. Other arguments are parts of groups' names.
 
 #[path = "../common/mod.rs"]
 mod common;
