@@ -154,7 +154,8 @@ fn digest(layer: usize) -> String {
 }
 
 fn subject(base: &Path, name: &str, program: &str, flags: &[&str], layers: usize) -> Subject {
-    let bundle = base.join(format!("bundle-{}", name.replace([' ', ','], "-")));
+    let own = name.replace([' ', ','], "-");
+    let bundle = base.join(format!("bundle-{own}"));
     fs::create_dir_all(bundle.join("rootfs/bin")).unwrap();
     for dir in ["proc", "sys", "dev", "etc"] {
         fs::create_dir_all(bundle.join("rootfs").join(dir)).unwrap();
@@ -164,13 +165,11 @@ fn subject(base: &Path, name: &str, program: &str, flags: &[&str], layers: usize
         .find(|path| Path::new(path).exists());
     let busybox = busybox.expect("busybox: apt-get install busybox-static");
     fs::copy(busybox, bundle.join("rootfs/bin/busybox")).unwrap();
-    fs::write(bundle.join("config.json"), spec(layers).to_string()).unwrap();
+    fs::write(bundle.join("config.json"), spec(&own, layers).to_string()).unwrap();
     let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     flags.extend([
         "--root".into(),
-        base.join(format!("state-{}", name.len()))
-            .display()
-            .to_string(),
+        base.join(format!("state-{own}")).display().to_string(),
     ]);
     Subject {
         name: name.into(),
@@ -181,7 +180,7 @@ fn subject(base: &Path, name: &str, program: &str, flags: &[&str], layers: usize
 }
 
 /// An ordinary container's specification, the same for all.
-fn spec(layers: usize) -> Value {
+fn spec(own: &str, layers: usize) -> Value {
     let caps = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"]);
     let mut annotations = json!({});
     if layers > 0 {
@@ -208,6 +207,7 @@ fn spec(layers: usize) -> Value {
                 "options": ["nosuid", "noexec", "nodev", "ro"]}
         ],
         "linux": {
+            "cgroupsPath": format!("/bench-{own}"),
             "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
                 {"type": "network"}],
             "resources": {"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": 100}},

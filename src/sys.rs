@@ -224,11 +224,11 @@ pub fn fork() -> nix::Result<Option<nix::unistd::Pid>> {
 /// The pipe whose end is this process's end; -1 once it was released.
 static PIPE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
 
-/// Closes what the next program would not inherit and is a file, a directory or a device, up to the
-/// descriptor `last`: whoever is let into a process that waits finds no way out by them. Sockets and
-/// pipes, by which it waits, stay.
-pub fn close_files(last: RawFd) {
-    for fd in 3..=last {
+/// Closes of some descriptors those that the next program would not inherit and that are of a file, a
+/// directory or a device: whoever is let into a process that waits finds no way out by them. Sockets
+/// and pipes, by which it waits, stay.
+pub fn close_files(open: &[RawFd]) {
+    for &fd in open {
         let inherited = fcntl(fd, FcntlArg::F_GETFD)
             .is_ok_and(|flags| !FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC));
         if inherited {
