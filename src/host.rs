@@ -8,6 +8,9 @@ use crate::error::{Context, Result};
 /// The local layers of the whole host.
 const LOCAL: &str = "/var/lib/cvmfs-run/layers";
 
+/// The ID under which owners show that a user namespace does not map (kernel.overflowuid).
+const OVERFLOW: u32 = 65534;
+
 /// The caller and the host as the decisions need them.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -64,7 +67,7 @@ impl Host {
             } else {
                 euid
             },
-            overflow_uid: 65534,
+            overflow_uid: OVERFLOW,
             cgroup,
             hybrid,
             mixed_controllers: hybrid && controllers.is_ok_and(|list| !list.trim().is_empty()),
@@ -75,6 +78,27 @@ impl Host {
     /// Whether there is less than the host's full root privilege.
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
+    }
+
+    /// As much of it as [`Host::trusts`] needs.
+    pub fn trusting() -> Self {
+        Self {
+            euid: nix::unistd::geteuid().as_raw(),
+            in_user_namespace: in_user_namespace(),
+            overflow_uid: OVERFLOW,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nobody but root and the caller can have changed a file, or what is in a directory on
+    /// the `way` to one.
+    pub fn trusts(&self, way: bool, owner: u32, mode: u32) -> bool {
+        // In a user namespace the host's root shows as the overflow ID.
+        let root = owner == 0 || (self.in_user_namespace && owner == self.overflow_uid);
+        let owned = root || owner == self.euid;
+        // A sticky directory (/tmp) lets nobody rename another's entries.
+        let sticky = way && mode & 0o1000 != 0;
+        owned && (mode & 0o022 == 0 || sticky)
     }
 
     /// Where containers' states are, unless `--root` says.
@@ -162,7 +186,7 @@ impl Host {
 }
 
 /// Whether this process is in another user namespace than the initial one.
-pub fn in_user_namespace() -> bool {
+fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map))
 }
 
@@ -196,5 +220,19 @@ mod tests {
         assert_eq!(outer(map, 0), Some(1000));
         assert_eq!(outer(map, 10), Some(100009));
         assert_eq!(outer(map, 70000), None);
+    }
+
+    #[test]
+    fn only_root_and_the_caller_are_trusted() {
+        let host = Host {
+            euid: 1000,
+            ..Host::default()
+        };
+        assert!(host.trusts(false, 0, 0o644));
+        assert!(host.trusts(false, 1000, 0o600));
+        assert!(!host.trusts(false, 1001, 0o644));
+        assert!(!host.trusts(false, 0, 0o664));
+        assert!(!host.trusts(false, 0, 0o1646));
+        assert!(host.trusts(true, 0, 0o1777));
     }
 }
