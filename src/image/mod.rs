@@ -46,6 +46,7 @@ pub mod pull;
 pub mod push;
 mod reader;
 mod registry;
+mod remove;
 mod repository;
 mod scan;
 mod shortnames;

@@ -9,6 +9,7 @@ mod registry;
 mod broken;
 mod complete;
 mod hostile;
+mod local;
 mod places;
 mod platforms;
 mod registries;

@@ -1,0 +1,54 @@
+//! The trees that layers are unpacked into.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::common::run;
+use crate::{Scratch, user};
+
+/// Writes a blob into a layout; gives its descriptor.
+fn blob(layout: &std::path::Path, kind: &str, bytes: &[u8]) -> Value {
+    let file = layout.join("new");
+    std::fs::write(&file, bytes).expect("the laboratory is ours");
+    let said = run(Command::new("sha256sum").arg(&file)).ok();
+    let hex = said.split_whitespace().next().expect("a digest").to_owned();
+    std::fs::rename(&file, layout.join("blobs/sha256").join(&hex)).expect("the same");
+    let kind = format!("application/vnd.oci.image.{kind}");
+    json!({"mediaType": kind, "digest": format!("sha256:{hex}"), "size": bytes.len()})
+}
+
+#[test]
+fn an_unpack_that_fails_leaves_nothing_of_a_users_closed_directories() {
+    let scratch = Scratch::new();
+    let layout = scratch.0.join("layout");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).expect("ours");
+    let script = "mkdir -p d/closed/deeper && echo x >d/closed/deeper/file && chmod -R a-w d/closed && tar cf layer.tar -C d .";
+    run(Command::new("sh")
+        .args(["-c", script])
+        .current_dir(&scratch.0))
+    .ok();
+    let tar = std::fs::read(scratch.0.join("layer.tar")).expect("a tar");
+    let layer = blob(&layout, "layer.v1.tar", &tar);
+    // Of another tar: that is known only when all is unpacked and has its mode.
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let config = json!({"architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [wrong]}});
+    let config = blob(&layout, "config.v1+json", config.to_string().as_bytes());
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    let manifest = blob(&layout, "manifest.v1+json", manifest.to_string().as_bytes());
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("ours");
+    std::fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .expect("ours");
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&layout)).ok();
+    let said = user(&format!(
+        "cd {0}; cvmfs-image unpack layout out --name x; echo $?; find out -name '.unpack-*' -o -name layerfs",
+        scratch.0.display()
+    ));
+    assert_eq!(said.out, "1\n", "{said:?}");
+    assert!(said.err.contains("the tar has digest"), "{said:?}");
+}
