@@ -52,3 +52,37 @@ fn an_unpack_that_fails_leaves_nothing_of_a_users_closed_directories() {
     assert_eq!(said.out, "1\n", "{said:?}");
     assert!(said.err.contains("the tar has digest"), "{said:?}");
 }
+
+/// A home and a store of a test's own, below $d.
+pub const APART: &str = "set -e; d=$(mktemp -d); trap 'chmod -R u+rwX $d; rm -rf $d' EXIT
+    mkdir -p $d/home/.config/cvmfs-run
+    cp -r $HOME/.config/containers $d/home/.config
+    export HOME=$d/home CONTAINERS_STORAGE_CONF=$d/storage.conf
+    settings=$HOME/.config/cvmfs-run/cvmfs-run.toml
+    printf '[storage]\\ndriver = \"overlay\"\\ngraphroot = \"%s\"\\nrunroot = \"%s\"\\n' $d/graph $d/run >$d/storage.conf
+";
+
+#[test]
+fn prune_looks_into_the_tree_that_the_settings_name() {
+    let images = crate::truth();
+    let said = user(&format!(
+        "{APART}
+        cvmfs-image unpack {images}:busybox-1.35 $d/tree --name busybox:1 >/dev/null
+        # Whoever holds the lock is not disturbed, and by that it shows which tree is meant.
+        prune='flock -s $d/tree/.lock cvmfs-image prune'
+        eval $prune; echo $?
+        echo \"local = \\\"$d/tree\\\"\" >$settings
+        eval $prune 2>&1 | sed \"s,$d,DIR,\"; echo ${{PIPESTATUS[0]}}"
+    ));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["removed: images 0, layers 0, 0 B", "0"],
+        "{said:?}"
+    );
+    assert!(
+        lines[2].contains("DIR/tree is in use: layers are just being pulled"),
+        "{said:?}"
+    );
+    assert_eq!(lines[3..], ["1"], "{said:?}");
+}
