@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
-use super::config::Config;
 use super::digest::Digest;
 use super::human;
 use super::identity::Identity;
@@ -18,6 +17,7 @@ use super::registry::{self, Wanted};
 use super::repository::Repository;
 use super::unpack;
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 
 /// The file by whose lock `pull` and `prune` keep out of each other's way.
 pub const LOCK: &str = ".lock";
@@ -66,8 +66,12 @@ impl Tree {
         silence: Duration,
     ) -> Result<Vec<String>> {
         let manifest = &identity.manifest;
-        let config = Config::parse(&identity.config, manifest.layers.len())
-            .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+        let config = identity.read_config()?;
+        if let Some(why) = &identity.made_up {
+            // What is unpacked is checked against the digests that the true one has.
+            let what = format!("cannot check layers of {}", identity.name);
+            return Err(Error::caused(what, why.clone()).hint("add --config FILE"));
+        }
         let wanted: Vec<Wanted> = missing
             .iter()
             .map(|&n| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::beneath::is_absent;
 use super::digest::Digest;
 use super::find::{self, Places};
 use super::manifest::Manifest;
@@ -13,6 +14,7 @@ use super::platform::Platform;
 use super::registry::{self, DOCKER, Remote};
 use super::repository::{Repository, places, verify_config};
 use super::shortnames::ShortNames;
+use super::singularity;
 use super::store::TRANSPORTS;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
@@ -66,6 +68,8 @@ pub struct Identity<'a> {
     pub base: Option<Digest>,
     /// Where its blobs can be fetched.
     pub reference: String,
+    /// Why its configuration is not the true one, where it had to be made of what is there.
+    pub made_up: Option<String>,
 }
 
 impl Asked {
@@ -154,28 +158,30 @@ impl Asked {
         sources: &[config::Source],
         settings: &Config,
     ) -> Result<Option<Identity<'a>>> {
-        let Some((home, manifest)) = find::of_platform(repositories, name, platform)? else {
+        let Some((home, mut manifest)) = find::of_platform(repositories, name, platform)? else {
             return Ok(None);
         };
-        let file = self.config.as_deref();
-        let config = match (configuration(repositories, &manifest, file)?, file) {
-            (Some(config), _) => config,
-            (None, _) if sources.contains(&config::Source::Registry) => {
-                let why = find::no_config(repositories, &manifest.config, name);
+        let mut made_up = None;
+        let config = match configuration(repositories, &manifest, self.config.as_deref())? {
+            Some(config) => config,
+            None => {
                 let asked =
-                    registry::ask(&format!("{DOCKER}{name}"), None, platform, settings.timeout);
+                    ask_registry(repositories, &manifest, name, platform, sources, settings);
                 match asked {
-                    Ok(remote) if remote.manifest.config == manifest.config => remote.config,
-                    Ok(_) => {
-                        return Err(Error::caused(
-                            why.to_string(),
-                            "the registry has another image by now",
-                        ));
+                    Ok(remote) => {
+                        // A public link alone does not tell the layers.
+                        if manifest.layers.is_empty() {
+                            manifest = remote.manifest;
+                        }
+                        remote.config
                     }
-                    Err(err) => return Err(Error::caused(why.to_string(), err)),
+                    Err(why) => {
+                        let (config, note) = last_resort(home, &manifest, platform, why)?;
+                        made_up = Some(note);
+                        config
+                    }
                 }
             }
-            (None, _) => return Err(find::no_config(repositories, &manifest.config, name)),
         };
         Ok(Some(Identity {
             reference: format!("{DOCKER}{name}"),
@@ -184,6 +190,7 @@ impl Asked {
             config,
             home: Some(home),
             base: None,
+            made_up,
         }))
     }
 
@@ -251,6 +258,15 @@ impl<'a> Identity<'a> {
             home: None,
             base: Some(remote.digest),
             reference: remote.reference,
+            made_up: None,
+        }
+    }
+
+    /// Its configuration, read.
+    pub fn read_config(&self) -> Result<super::config::Config> {
+        match self.made_up {
+            Some(_) => super::config::Config::of_directories(&self.config),
+            None => self.manifest.read_config(&self.config),
         }
     }
 
@@ -272,8 +288,61 @@ impl<'a> Identity<'a> {
             config,
             home: Some(home),
             base: None,
+            made_up: None,
         })
     }
+}
+
+/// What the registry tells of an image that a repository has.
+fn ask_registry(
+    repositories: &[Repository],
+    manifest: &Manifest,
+    name: &Name,
+    platform: Option<&Platform>,
+    sources: &[config::Source],
+    settings: &Config,
+) -> Result<Remote> {
+    let why = find::no_config(repositories, &manifest.config, name);
+    if !sources.contains(&config::Source::Registry) {
+        return Err(why);
+    }
+    let reference = format!("{DOCKER}{name}");
+    match registry::ask(&reference, None, platform, settings.timeout) {
+        Ok(remote) if remote.manifest.config == manifest.config => Ok(remote),
+        Ok(_) => Err(Error::caused(
+            why.to_string(),
+            "the registry has another image by now",
+        )),
+        Err(err) => Err(Error::caused(why.to_string(), err)),
+    }
+}
+
+/// A configuration of what the flat image tells, and what to say of it; `why` is why there is no
+/// other.
+pub fn last_resort(
+    home: &Repository,
+    manifest: &Manifest,
+    platform: Option<&Platform>,
+    why: Error,
+) -> Result<(Vec<u8>, String)> {
+    let flat = match home.flat(&manifest.config) {
+        Err(err) if is_absent(&err) => return Err(why),
+        flat => flat.doing(|| format!("cannot open the flat image of {}", manifest.config))?,
+    };
+    let host = Platform::host();
+    let Some(config) = singularity::config(&flat, platform.unwrap_or(&host))? else {
+        return Err(why);
+    };
+    let labels = match singularity::has_labels(&config) {
+        true => "",
+        false => ", labels",
+    };
+    let note = format!(
+        "environment and command are from {}/.singularity.d, all else is unknown and left out: {}{labels}; {why}",
+        flat.shown("").display(),
+        singularity::UNKNOWN,
+    );
+    Ok((config, note))
 }
 
 /// The configuration of an image, from a file that the user gave or from a repository.
@@ -300,6 +369,7 @@ fn by_configuration(remote: &mut Remote, repositories: &[Repository], name: &Nam
     for repository in repositories {
         if let Some(manifest) = repository.manifest(name)?
             && manifest.config == remote.manifest.config
+            && !manifest.layers.is_empty()
         {
             remote.manifest = manifest;
             return Ok(());

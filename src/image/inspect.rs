@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::beneath::{Dir, is_absent};
 use super::digest::Digest;
 use super::find::{self, Places, find};
+use super::identity;
 use super::measure::{Contents, measure};
 use super::name::Name;
 use super::parallel;
@@ -104,9 +105,16 @@ impl Facts {
     fn gather(repositories: &[Repository], name: Name, files: bool) -> Result<(Self, Vec<String>)> {
         let (home, manifest) = find(repositories, &name)?;
         let mut notes = Vec::new();
-        let bytes = find::config(repositories, &manifest.config)?;
+        let mut bytes = find::config(repositories, &manifest.config)?;
         if bytes.is_none() {
-            notes.push(find::no_config(repositories, &manifest.config, &name).to_string());
+            let why = find::no_config(repositories, &manifest.config, &name);
+            match identity::last_resort(home, &manifest, None, why) {
+                Ok((made_up, note)) => {
+                    bytes = Some(made_up);
+                    notes.push(note);
+                }
+                Err(why) => notes.push(why.to_string()),
+            }
         }
         let config = bytes
             .map(|bytes| serde_json::from_slice(&bytes))

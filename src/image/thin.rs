@@ -14,7 +14,7 @@ use super::name::{Name, is_ref_name};
 use super::repository::Repository;
 use super::source::Source;
 use crate::config;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The media type of configurations.
@@ -187,10 +187,11 @@ pub fn build(
     described: bool,
     layout: &mut Layout,
 ) -> Result<(Made, Value)> {
-    let config = Config::parse(&identity.config, identity.manifest.layers.len())
-        .doing(|| format!("cannot use the configuration {}", identity.manifest.config))?;
+    let config = identity.read_config()?;
     let source = Source::open(repositories, identity)?;
-    write(&source, &identity.name, config, described, layout)
+    let (mut made, entry) = write(&source, &identity.name, config, described, layout)?;
+    made.notes.extend(identity.made_up.clone());
+    Ok((made, entry))
 }
 
 /// Writes layer, configuration and manifest.

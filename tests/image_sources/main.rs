@@ -12,6 +12,7 @@ mod hostile;
 mod local;
 mod places;
 mod platforms;
+mod public;
 mod registries;
 
 use std::path::{Path, PathBuf};
