@@ -41,6 +41,7 @@ mod pattern;
 mod platform;
 mod platforms;
 mod podman;
+mod policy;
 mod progress;
 pub mod prune;
 mod public;

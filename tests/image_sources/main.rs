@@ -12,6 +12,7 @@ mod hostile;
 mod local;
 mod places;
 mod platforms;
+mod policy;
 mod public;
 mod registries;
 
