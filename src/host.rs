@@ -28,6 +28,9 @@ pub struct Host {
     pub hybrid: bool,
     /// Whether the one beside version 1 has controllers all the same.
     pub mixed_controllers: bool,
+    /// Whether this is the caller as a runtime sees him that podman starts: conmon passes it none of
+    /// the variables that say where his directories are.
+    pub by_podman: bool,
     /// The caller's home, once it has been asked for: that may take a program.
     pub home: OnceCell<Option<PathBuf>>,
 }
@@ -71,8 +74,18 @@ impl Host {
             cgroup,
             hybrid,
             mixed_controllers: hybrid && controllers.is_ok_and(|list| !list.trim().is_empty()),
+            by_podman: false,
             home: OnceCell::new(),
         })
+    }
+
+    /// The same caller as a runtime sees him that podman starts.
+    #[must_use]
+    pub fn by_podman(self) -> Self {
+        Self {
+            by_podman: true,
+            ..self
+        }
     }
 
     /// Whether there is less than the host's full root privilege.
@@ -123,7 +136,7 @@ impl Host {
         if !self.rootless() {
             return None;
         }
-        self.user_var("XDG_CONFIG_HOME")
+        self.xdg("XDG_CONFIG_HOME")
             .or_else(|| Some(self.home()?.join(".config")))
     }
 
@@ -149,7 +162,7 @@ impl Host {
 
     /// `$XDG_DATA_HOME`, or what stands for it.
     fn data_dir(&self) -> Option<PathBuf> {
-        self.user_var("XDG_DATA_HOME")
+        self.xdg("XDG_DATA_HOME")
             .or_else(|| Some(self.home()?.join(".local/share")))
     }
 
@@ -173,6 +186,11 @@ impl Host {
             let user = crate::passwd::by_services(self.outer_uid)?;
             Some(PathBuf::from(user.home))
         })
+    }
+
+    /// One of the variables that podman passes on to no runtime.
+    fn xdg(&self, name: &str) -> Option<PathBuf> {
+        (!self.by_podman).then(|| self.user_var(name)).flatten()
     }
 
     /// An absolute path out of the environment, which only a rootless caller may set.

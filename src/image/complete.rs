@@ -16,6 +16,7 @@ use super::identity::Identity;
 use super::registry::{self, Wanted};
 use super::repository::Repository;
 use super::unpack;
+use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
 
@@ -104,6 +105,24 @@ impl Tree {
         )?;
         Ok(notes)
     }
+}
+
+/// What to say of a tree that no runtime will look into which podman starts.
+pub fn unseen(tree: &Path, host: Host) -> Result<Option<String>> {
+    let host = host.by_podman();
+    let seen = config::Config::load(&host, None)?.local;
+    let Some(dir) = host
+        .user_config_dir()
+        .filter(|_| !seen.contains(&tree.to_owned()))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(format!(
+        "podman starts the runtime without XDG_DATA_HOME and XDG_CONFIG_HOME, and it will not look for \
+         layers in {tree}: set local = \"{tree}\" in {file}",
+        tree = tree.display(),
+        file = dir.join("cvmfs-run/cvmfs-run.toml").display()
+    )))
 }
 
 /// The numbers of an image's layers that lie in none of the repositories.

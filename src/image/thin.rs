@@ -130,7 +130,8 @@ pub struct Made {
 
 /// Makes the thin image that is asked for in `layout`, which calls it `tag`.
 pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<Made> {
-    let settings = config::Config::load(&Host::read()?, None)?;
+    let host = Host::read()?;
+    let settings = config::Config::load(&host, None)?;
     let mut kept = Vec::new();
     let mut notes = Vec::new();
     let (mut made, mut entry) = if asked.layers.is_empty() {
@@ -155,6 +156,7 @@ pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<M
         if let (false, Some(path)) = (lacking.is_empty(), settings.local.first()) {
             let tree = Tree::make(path)?;
             notes = tree.complete(&identity, &lacking, settings.timeout)?;
+            notes.extend(complete::unseen(path, host)?);
             kept.push(tree);
             completed.extend(Repository::local(path)?);
         }

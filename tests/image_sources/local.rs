@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::common::run;
+use crate::common::{run, unique};
+use crate::complete::with_a_layer_more;
 use crate::{Scratch, user};
 
 /// Writes a blob into a layout; gives its descriptor.
@@ -85,4 +86,30 @@ fn prune_looks_into_the_tree_that_the_settings_name() {
         "{said:?}"
     );
     assert_eq!(lines[3..], ["1"], "{said:?}");
+}
+
+#[test]
+fn a_tree_that_no_runtime_looks_into_is_told_with_the_remedy() {
+    let name = with_a_layer_more("local/unseen:1", &unique("unseen"));
+    let said = user(&format!(
+        "{APART}
+        export XDG_DATA_HOME=$d/data
+        pull() {{
+            rm -rf $d/data
+            cvmfs-image pull --complete --to oci:$d/$1:x {name} 2>&1 >/dev/null | sed -n \"s,$d,DIR,gp\"
+        }}
+        pull one; echo again
+        echo \"local = \\\"$d/data/cvmfs-run/layers\\\"\" >$settings
+        pull two; ls $d/data/cvmfs-run/layers/.layers | wc -l"
+    ));
+    let out = said.clone().ok();
+    let (before, after) = out.split_once("again\n").expect("both");
+    let remedy =
+        "set local = \"DIR/data/cvmfs-run/layers\" in DIR/home/.config/cvmfs-run/cvmfs-run.toml";
+    assert!(
+        before.contains("XDG_DATA_HOME") && before.contains(remedy),
+        "{said:?}"
+    );
+    assert_eq!(before.lines().count(), 1, "{said:?}");
+    assert_eq!(after, "2", "{said:?}");
 }
