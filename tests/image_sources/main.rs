@@ -6,6 +6,7 @@ mod common;
 #[path = "../common/registry.rs"]
 mod registry;
 
+mod bars;
 mod broken;
 mod complete;
 mod hostile;
