@@ -53,8 +53,7 @@ fn publish(source: &str, name: &str) -> String {
 }
 
 fn inspect(name: &str) -> Value {
-    let text = CVMFS_RUN.ok(&["image", "inspect", name]);
-    serde_json::from_str::<Value>(&text).expect("JSON")[0].clone()
+    common::described::inspect(&CVMFS_RUN, name)
 }
 
 /// The manifest of the only image of a layout.
