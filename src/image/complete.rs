@@ -13,6 +13,8 @@ use rustix::fs::FlockOperation;
 use super::digest::Digest;
 use super::human;
 use super::identity::Identity;
+use super::platform::Platform;
+use super::policy;
 use super::registry::{self, Wanted};
 use super::repository::Repository;
 use super::unpack;
@@ -64,8 +66,10 @@ impl Tree {
         &self,
         identity: &Identity<'_>,
         missing: &[usize],
+        platform: Option<&Platform>,
         silence: Duration,
     ) -> Result<Vec<String>> {
+        let reference = allowed(identity, platform, silence)?;
         let manifest = &identity.manifest;
         let config = identity.read_config()?;
         if let Some(why) = &identity.made_up {
@@ -89,21 +93,34 @@ impl Tree {
             })
             .collect::<Result<_>>()?;
         let mut notes = Vec::new();
-        registry::download(
-            &identity.reference,
-            &wanted,
-            &self.path,
-            silence,
-            |index, blob| {
-                let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
-                let from = &identity.reference;
-                let skipped = unpack::layer(|| Ok(blob), from, digest, diff_id, &self.path)
-                    .doing(|| format!("cannot unpack layer {digest}"))?;
-                notes.extend(unpack::note(digest, &skipped));
-                Ok(())
-            },
-        )?;
+        registry::download(&reference, &wanted, &self.path, silence, |index, blob| {
+            let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
+            let skipped = unpack::layer(|| Ok(blob), &reference, digest, diff_id, &self.path)
+                .doing(|| format!("cannot unpack layer {digest}"))?;
+            notes.extend(unpack::note(digest, &skipped));
+            Ok(())
+        })?;
         Ok(notes)
+    }
+}
+
+/// Where layers may be fetched. A registry told of an image only after the policy was asked, a
+/// repository without.
+fn allowed(
+    identity: &Identity<'_>,
+    platform: Option<&Platform>,
+    timeout: Duration,
+) -> Result<String> {
+    if identity.home.is_none() || !policy::asks() {
+        return Ok(identity.reference.clone());
+    }
+    let remote = registry::ask(&identity.reference, None, platform, timeout)?;
+    match remote.manifest.config == identity.manifest.config {
+        true => Ok(remote.reference),
+        false => Err(Error::new(format!(
+            "{} is another image by now, and policy.json cannot be asked for the layers of this one",
+            identity.reference
+        ))),
     }
 }
 

@@ -96,13 +96,18 @@ impl Asked {
         Ok((ShortNames::read()?.resolve(text)?, digest))
     }
 
+    /// The platform that is asked for.
+    pub fn platform(&self) -> Result<Option<Platform>> {
+        self.platform.as_deref().map(Platform::parse).transpose()
+    }
+
     /// The image's identity, from the first source that has it.
     pub fn identify<'a>(
         &self,
         repositories: &'a [Repository],
         settings: &Config,
     ) -> Result<Identity<'a>> {
-        let platform = self.platform.as_deref().map(Platform::parse).transpose()?;
+        let platform = self.platform()?;
         let (names, digest) = self.names()?;
         if transport(&self.image).is_some() {
             let platform = platform.as_ref();

@@ -33,10 +33,7 @@ pub fn heed(
     platform: Option<&Platform>,
     timeout: Duration,
 ) -> Result<()> {
-    if path()
-        .and_then(|path| fs::read_to_string(path).ok())
-        .is_some_and(|text| accepts_all(&text))
-    {
+    if !asks() {
         return Ok(());
     }
     let checked = copy(reference, manifest, platform, timeout)?;
@@ -46,6 +43,12 @@ pub fn heed(
     }
     // Or its manifest, docker's, was written again on the way: then the policy is asked by digest.
     copy(pinned, manifest, platform, timeout).map(|_| ())
+}
+
+/// Whether there is a policy that asks for anything.
+pub fn asks() -> bool {
+    let text = path().and_then(|path| fs::read_to_string(path).ok());
+    !text.is_some_and(|text| accepts_all(&text))
 }
 
 /// The policy's file, as containers-policy.json(5) has it.

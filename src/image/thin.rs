@@ -155,7 +155,8 @@ pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<M
         let mut completed = Vec::new();
         if let (false, Some(path)) = (lacking.is_empty(), settings.local.first()) {
             let tree = Tree::make(path)?;
-            notes = tree.complete(&identity, &lacking, settings.timeout)?;
+            let platform = asked.platform()?;
+            notes = tree.complete(&identity, &lacking, platform.as_ref(), settings.timeout)?;
             notes.extend(complete::unseen(path, host)?);
             kept.push(tree);
             completed.extend(Repository::local(path)?);

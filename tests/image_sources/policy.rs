@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::common::{Said, lab, run, unique};
 use crate::complete::with_a_layer_more;
-use crate::{Scratch, registry};
+use crate::{Scratch, publish, registry, truth};
 
 /// The command as root with a policy of his own.
 fn pull(home: &Path, name: &str, more: &[&str]) -> Said {
@@ -88,4 +88,31 @@ fn an_image_for_several_platforms_is_judged_by_the_one_that_is_taken() {
             assert_eq!(said.code, code, "{platform}: {said:?}");
         }
     }
+}
+
+#[test]
+fn layers_that_a_repository_lacks_are_not_fetched_from_where_the_policy_rejects() {
+    let scratch = Scratch::new();
+    let home = scratch.0.join("home");
+    registry::known_at(&home);
+    let name = publish(&format!("oci:{}:busybox-1.35", truth()), "policy/lacking:1");
+    let (layout, repository) = (
+        format!("{}:busybox-1.35", truth()),
+        scratch.at("repository"),
+    );
+    let mut unpack = Command::new("cvmfs-image");
+    run(unpack.args(["unpack", &layout, &repository, "--name", &name])).ok();
+    let layers = Path::new(&repository).join(".layers");
+    std::fs::rename(layers, scratch.0.join("away")).expect("ours");
+    let policy = json!({"default": [{"type": "reject"}]});
+    std::fs::write(
+        home.join(".config/containers/policy.json"),
+        policy.to_string(),
+    )
+    .expect("ours");
+    let to = format!("oci:{}:x", scratch.at("to"));
+    let more = ["--repository", &repository, "--complete", "--to", &to];
+    let said = pull(&home, &name, &[&more[..], &["--source", "cvmfs"]].concat());
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
+    assert!(said.err.contains("rejected by policy"), "{said:?}");
 }
