@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::beneath::is_absent;
+use super::configuration;
 use super::digest::Digest;
 use super::find::{self, Places};
 use super::manifest::Manifest;
 use super::name::Name;
 use super::platform::Platform;
 use super::registry::{self, DOCKER, Remote};
-use super::repository::{Repository, places, verify_config};
+use super::repository::{Repository, places};
 use super::shortnames::ShortNames;
-use super::singularity;
 use super::store::TRANSPORTS;
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
@@ -167,11 +166,17 @@ impl Asked {
             return Ok(None);
         };
         let mut made_up = None;
-        let config = match configuration(repositories, &manifest, self.config.as_deref())? {
+        let config = match configuration::known(repositories, &manifest, self.config.as_deref())? {
             Some(config) => config,
             None => {
-                let asked =
-                    ask_registry(repositories, &manifest, name, platform, sources, settings);
+                let asked = configuration::ask_registry(
+                    repositories,
+                    &manifest,
+                    name,
+                    platform,
+                    sources,
+                    settings,
+                );
                 match asked {
                     Ok(remote) => {
                         // A public link alone does not tell the layers.
@@ -181,7 +186,8 @@ impl Asked {
                         remote.config
                     }
                     Err(why) => {
-                        let (config, note) = last_resort(home, &manifest, platform, why)?;
+                        let (config, note) =
+                            configuration::last_resort(home, &manifest, platform, why)?;
                         made_up = Some(note);
                         config
                     }
@@ -284,7 +290,7 @@ impl<'a> Identity<'a> {
         manifest: Manifest,
         file: Option<&Path>,
     ) -> Result<Self> {
-        let config = configuration(repositories, &manifest, file)?
+        let config = configuration::known(repositories, &manifest, file)?
             .ok_or_else(|| find::no_config(repositories, &manifest.config, name))?;
         Ok(Self {
             reference: format!("{DOCKER}{name}"),
@@ -296,73 +302,6 @@ impl<'a> Identity<'a> {
             made_up: None,
         })
     }
-}
-
-/// What the registry tells of an image that a repository has.
-fn ask_registry(
-    repositories: &[Repository],
-    manifest: &Manifest,
-    name: &Name,
-    platform: Option<&Platform>,
-    sources: &[config::Source],
-    settings: &Config,
-) -> Result<Remote> {
-    let why = find::no_config(repositories, &manifest.config, name);
-    if !sources.contains(&config::Source::Registry) {
-        return Err(why);
-    }
-    let reference = format!("{DOCKER}{name}");
-    match registry::ask(&reference, None, platform, settings.timeout) {
-        Ok(remote) if remote.manifest.config == manifest.config => Ok(remote),
-        Ok(_) => Err(Error::caused(
-            why.to_string(),
-            "the registry has another image by now",
-        )),
-        Err(err) => Err(Error::caused(why.to_string(), err)),
-    }
-}
-
-/// A configuration of what the flat image tells, and what to say of it; `why` is why there is no
-/// other.
-pub fn last_resort(
-    home: &Repository,
-    manifest: &Manifest,
-    platform: Option<&Platform>,
-    why: Error,
-) -> Result<(Vec<u8>, String)> {
-    let flat = match home.flat(&manifest.config) {
-        Err(err) if is_absent(&err) => return Err(why),
-        flat => flat.doing(|| format!("cannot open the flat image of {}", manifest.config))?,
-    };
-    let host = Platform::host();
-    let Some(config) = singularity::config(&flat, platform.unwrap_or(&host))? else {
-        return Err(why);
-    };
-    let labels = match singularity::has_labels(&config) {
-        true => "",
-        false => ", labels",
-    };
-    let note = format!(
-        "environment and command are from {}/.singularity.d, all else is unknown and left out: {}{labels}; {why}",
-        flat.shown("").display(),
-        singularity::UNKNOWN,
-    );
-    Ok((config, note))
-}
-
-/// The configuration of an image, from a file that the user gave or from a repository.
-fn configuration(
-    repositories: &[Repository],
-    manifest: &Manifest,
-    file: Option<&Path>,
-) -> Result<Option<Vec<u8>>> {
-    let Some(path) = file else {
-        return find::config(repositories, &manifest.config);
-    };
-    let doing = || format!("cannot use the configuration {}", path.display());
-    let bytes = fs::read(path).doing(doing)?;
-    verify_config(&bytes, &manifest.config).doing(doing)?;
-    Ok(Some(bytes))
 }
 
 /// The layers' blobs of an image that was taken apart: docker-archive and such know only what is in

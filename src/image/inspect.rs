@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::beneath::{Dir, is_absent};
+use super::configuration;
 use super::digest::Digest;
 use super::find::{self, Places, find};
-use super::identity;
 use super::measure::{Contents, measure};
 use super::name::Name;
 use super::parallel;
@@ -108,7 +108,7 @@ impl Facts {
         let mut bytes = find::config(repositories, &manifest.config)?;
         if bytes.is_none() {
             let why = find::no_config(repositories, &manifest.config, &name);
-            match identity::last_resort(home, &manifest, None, why) {
+            match configuration::last_resort(home, &manifest, None, why) {
                 Ok((made_up, note)) => {
                     bytes = Some(made_up);
                     notes.push(note);

@@ -18,6 +18,7 @@ pub mod bundle;
 pub mod cli;
 mod complete;
 mod config;
+mod configuration;
 mod container;
 mod digest;
 mod extract;
