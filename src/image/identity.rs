@@ -234,7 +234,7 @@ impl Asked {
             false => format!("it has {}", similar.join(", ")),
         };
         if let Some(why) = failed.first() {
-            hint = format!("{hint}; and the registry does not have it either: {why}");
+            hint = format!("{hint}; it is not to be had from the registry either: {why}");
         }
         Error::new(what).hint(hint)
     }
