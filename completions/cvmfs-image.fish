@@ -76,7 +76,7 @@ complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand stat" -l count -
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand stat" -l files -d 'Ask the client of each file of the image whether it lies in its cache'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand stat" -l json -d 'Write JSON, an object a line'
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand stat" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand prune" -l local -d 'The tree of local layers [default: /var/lib/cvmfs-run/layers for root, $XDG_DATA_HOME/cvmfs-run/layers for others]' -r -F
+complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand prune" -l local -d 'The tree of local layers [default: local in cvmfs-run.toml; else /var/lib/cvmfs-run/layers for root, $XDG_DATA_HOME/cvmfs-run/layers for others]' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand prune" -s r -l repository -d 'The repository to look into: a name below --cvmfs-root, or a path; may be repeated, and is then searched in that order [default: all that are mounted]' -r
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand prune" -l cvmfs-root -d 'Where repositories are mounted' -r -F
 complete -c cvmfs-image -n "__fish_cvmfs_image_using_subcommand prune" -s a -l all -d 'Remove every thin image without a container, not only what lost its name or its layers'

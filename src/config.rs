@@ -221,7 +221,7 @@ fn read(host: &Host, path: &Path) -> Result<Option<String>> {
     let real = path.canonicalize().doing(doing)?;
     for at in real.ancestors() {
         let meta = at.metadata().doing(doing)?;
-        if !trusted(host, at == real, meta.uid(), meta.mode()) {
+        if !host.trusts(at != real, meta.uid(), meta.mode()) {
             return Err(Error::new(format!(
                 "cannot trust configuration {}: {} could have been written by another user (owner {}, mode {:04o})",
                 path.display(), at.display(), meta.uid(), meta.mode() & 0o7777
@@ -230,16 +230,6 @@ fn read(host: &Host, path: &Path) -> Result<Option<String>> {
         }
     }
     Ok(Some(text))
-}
-
-/// Whether nobody but root and the caller can have changed a file or directory.
-fn trusted(host: &Host, is_file: bool, owner: u32, mode: u32) -> bool {
-    // In a user namespace the host's root shows as the overflow ID.
-    let root = owner == 0 || (host.in_user_namespace && owner == host.overflow_uid);
-    let owned = root || owner == host.euid;
-    // A sticky directory (/tmp) lets nobody rename another's entries.
-    let sticky = !is_file && mode & 0o1000 != 0;
-    owned && (mode & 0o022 == 0 || sticky)
 }
 
 #[cfg(test)]
@@ -279,19 +269,5 @@ mod tests {
                 .to_string();
             assert!(err.contains(why), "{text}: {err}");
         }
-    }
-
-    #[test]
-    fn only_root_and_the_caller_are_trusted() {
-        let host = Host {
-            euid: 1000,
-            ..Host::default()
-        };
-        assert!(trusted(&host, true, 0, 0o644));
-        assert!(trusted(&host, true, 1000, 0o600));
-        assert!(!trusted(&host, true, 1001, 0o644));
-        assert!(!trusted(&host, true, 0, 0o664));
-        assert!(!trusted(&host, true, 0, 0o1646));
-        assert!(trusted(&host, false, 0, 0o1777));
     }
 }

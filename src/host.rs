@@ -8,6 +8,9 @@ use crate::error::{Context, Result};
 /// The local layers of the whole host.
 const LOCAL: &str = "/var/lib/cvmfs-run/layers";
 
+/// The ID under which owners show that a user namespace does not map (kernel.overflowuid).
+const OVERFLOW: u32 = 65534;
+
 /// The caller and the host as the decisions need them.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -25,6 +28,9 @@ pub struct Host {
     pub hybrid: bool,
     /// Whether the one beside version 1 has controllers all the same.
     pub mixed_controllers: bool,
+    /// Whether this is the caller as a runtime sees him that podman starts: conmon passes it none of
+    /// the variables that say where his directories are.
+    pub by_podman: bool,
     /// The caller's home, once it has been asked for: that may take a program.
     pub home: OnceCell<Option<PathBuf>>,
 }
@@ -64,17 +70,48 @@ impl Host {
             } else {
                 euid
             },
-            overflow_uid: 65534,
+            overflow_uid: OVERFLOW,
             cgroup,
             hybrid,
             mixed_controllers: hybrid && controllers.is_ok_and(|list| !list.trim().is_empty()),
+            by_podman: false,
             home: OnceCell::new(),
         })
+    }
+
+    /// The same caller as a runtime sees him that podman starts.
+    #[must_use]
+    pub fn by_podman(self) -> Self {
+        Self {
+            by_podman: true,
+            ..self
+        }
     }
 
     /// Whether there is less than the host's full root privilege.
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
+    }
+
+    /// As much of it as [`Host::trusts`] needs.
+    pub fn trusting() -> Self {
+        Self {
+            euid: nix::unistd::geteuid().as_raw(),
+            in_user_namespace: in_user_namespace(),
+            overflow_uid: OVERFLOW,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nobody but root and the caller can have changed a file, or what is in a directory on
+    /// the `way` to one.
+    pub fn trusts(&self, way: bool, owner: u32, mode: u32) -> bool {
+        // In a user namespace the host's root shows as the overflow ID.
+        let root = owner == 0 || (self.in_user_namespace && owner == self.overflow_uid);
+        let owned = root || owner == self.euid;
+        // A sticky directory (/tmp) lets nobody rename another's entries.
+        let sticky = way && mode & 0o1000 != 0;
+        owned && (mode & 0o022 == 0 || sticky)
     }
 
     /// Where containers' states are, unless `--root` says.
@@ -99,7 +136,7 @@ impl Host {
         if !self.rootless() {
             return None;
         }
-        self.user_var("XDG_CONFIG_HOME")
+        self.xdg("XDG_CONFIG_HOME")
             .or_else(|| Some(self.home()?.join(".config")))
     }
 
@@ -125,7 +162,7 @@ impl Host {
 
     /// `$XDG_DATA_HOME`, or what stands for it.
     fn data_dir(&self) -> Option<PathBuf> {
-        self.user_var("XDG_DATA_HOME")
+        self.xdg("XDG_DATA_HOME")
             .or_else(|| Some(self.home()?.join(".local/share")))
     }
 
@@ -151,6 +188,11 @@ impl Host {
         })
     }
 
+    /// One of the variables that podman passes on to no runtime.
+    fn xdg(&self, name: &str) -> Option<PathBuf> {
+        (!self.by_podman).then(|| self.user_var(name)).flatten()
+    }
+
     /// An absolute path out of the environment, which only a rootless caller may set.
     fn user_var(&self, name: &str) -> Option<PathBuf> {
         if !self.rootless() {
@@ -162,7 +204,7 @@ impl Host {
 }
 
 /// Whether this process is in another user namespace than the initial one.
-pub fn in_user_namespace() -> bool {
+fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map))
 }
 
@@ -196,5 +238,19 @@ mod tests {
         assert_eq!(outer(map, 0), Some(1000));
         assert_eq!(outer(map, 10), Some(100009));
         assert_eq!(outer(map, 70000), None);
+    }
+
+    #[test]
+    fn only_root_and_the_caller_are_trusted() {
+        let host = Host {
+            euid: 1000,
+            ..Host::default()
+        };
+        assert!(host.trusts(false, 0, 0o644));
+        assert!(host.trusts(false, 1000, 0o600));
+        assert!(!host.trusts(false, 1001, 0o644));
+        assert!(!host.trusts(false, 0, 0o664));
+        assert!(!host.trusts(false, 0, 0o1646));
+        assert!(host.trusts(true, 0, 0o1777));
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::rootless::{Driver, set_up, shell};
-use common::{CVMFS_RUN, Said, lab, run};
+use common::{CVMFS_RUN, Said, described, lab, run};
 use serde_json::Value;
 
 const PYTHON: &str = "docker.io/science/python:3.11";
@@ -52,8 +52,7 @@ impl Drop for Pulled {
 }
 
 fn inspect(name: &str) -> Value {
-    let text = CVMFS_RUN.ok(&["image", "inspect", name]);
-    serde_json::from_str::<Value>(&text).expect("JSON")[0].clone()
+    described::inspect(&CVMFS_RUN, name)
 }
 
 /// The images of root's store, by ID and name.
@@ -68,34 +67,6 @@ fn images() -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
-}
-
-/// What podman tells of an image that users and programs go by.
-fn told(name: &str) -> Value {
-    let whole = inspect(name);
-    let keys = [
-        "Config",
-        "User",
-        "Labels",
-        "Os",
-        "Architecture",
-        "Author",
-        "Created",
-        "HealthCheck",
-    ];
-    keys.iter().map(|key| (*key, whole[key].clone())).collect()
-}
-
-fn steps(name: &str) -> Vec<Value> {
-    let history = inspect(name)["History"]
-        .as_array()
-        .expect("history")
-        .clone();
-    let mut history: Vec<Value> = history;
-    for step in &mut history {
-        step.as_object_mut().expect("a step").remove("empty_layer");
-    }
-    history
 }
 
 #[test]
@@ -117,12 +88,7 @@ fn a_name_becomes_an_image_that_podman_runs_and_describes_as_the_whole_one() {
         assert_eq!(thin["Id"], id.as_str());
         assert_eq!(pull(temp.path(), &[name]).ok(), id, "it is the same again");
         let whole = format!("localhost/whole/{local}");
-        assert_eq!(told(name), told(&whole));
-        assert!(told(name)["Config"]["Env"].is_array(), "{thin}");
-        let (mut thin_steps, whole_steps) = (steps(name), steps(&whole));
-        let own = thin_steps.pop().expect("a step of its own");
-        assert_eq!(own["created_by"], format!("cvmfs-image thin {name}"));
-        assert_eq!(thin_steps, whole_steps);
+        described::equal(&CVMFS_RUN, name, &whole);
         assert_eq!(
             thin["Annotations"]["org.opencontainers.image.base.name"], name,
             "{thin}"

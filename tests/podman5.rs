@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::linked::Linked;
 use common::same::{self, Step};
-use common::{CVMFS_RUN, lab, rootless, run, trixie};
+use common::{CVMFS_RUN, Podman, described, lab, program, rootless, run, trixie, unique};
 
 /// As [`same::same`], in Debian trixie.
 #[track_caller]
@@ -373,8 +373,7 @@ const ROOTLESS: [(&str, &str); 7] = [
 #[test]
 fn an_ordinary_user_runs_and_enters_containers() {
     trixie::enter();
-    let driver = rootless::Driver::Podman5;
-    rootless::set_up(driver, &["busybox:1.35", "python:3.11"]);
+    let driver = user();
     let (layout, _dir) = without_descriptor("busybox:1.35", ".");
     let script = format!(
         "podman tag $(podman pull -q {layout}) localhost/thin/manifest-busybox:1.35 && podman tag localhost/whole/busybox:1.35 localhost/whole/manifest-busybox:1.35"
@@ -401,4 +400,89 @@ fn a_read_only_dev_is_read_only_with_a_terminal_too() {
         ! run --rm -t --read-only --read-only-tmpfs=false @image sh -c 'echo x >/dev/console; : >/dev/x'
         ",
     );
+}
+
+/// The images of the repository, and what the laboratory calls the whole ones.
+const IMAGES: [(&str, &str); 4] = [
+    ("docker.io/library/busybox:1.35", "busybox:1.35"),
+    ("docker.io/science/python:3.11", "python:3.11"),
+    ("docker.io/science/tool:latest", "tool:latest"),
+    ("docker.io/library/many:40", "many:40"),
+];
+
+/// The ordinary user's podman, once: what he has must not be given away while he runs containers.
+fn user() -> rootless::Driver {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let driver = rootless::Driver::Podman5;
+    ONCE.call_once(|| rootless::set_up(driver, &IMAGES.map(|(_, local)| local)));
+    driver
+}
+
+/// What an image does and has: its own command, and how a container of it is set up.
+const DOES: [&[&str]; 2] = [
+    &[],
+    &["sh", "-c", "id; pwd; env | sort | grep -v ^HOSTNAME; ls /"],
+];
+
+/// Compares the images that `pull` put into this podman's store with the whole ones, and takes them
+/// out again.
+fn as_the_whole(podman: &Podman) {
+    for (name, local) in IMAGES {
+        let whole = format!("localhost/whole/{local}");
+        described::equal(podman, name, &whole);
+        let said = |image: &str, words: &[&str]| {
+            let start: &[&str] = match words.is_empty() {
+                true => &["run", "--rm", "--network", "none", image],
+                false => &[
+                    "run",
+                    "--rm",
+                    "--network",
+                    "none",
+                    "--entrypoint",
+                    "",
+                    image,
+                ],
+            };
+            let mut said = podman.run(&[start, words].concat());
+            said.err = said.err.replace(image, "IMAGE");
+            assert_eq!(said.code, 0, "{said:?}");
+            said
+        };
+        for words in DOES {
+            assert_eq!(said(name, words), said(&whole, words), "{name}");
+        }
+        podman.ok(&["rmi", "-f", name]);
+    }
+}
+
+#[test]
+fn what_is_pulled_is_told_of_and_runs_as_the_whole_image() {
+    trixie::enter();
+    let temp = lab().join(unique("pull5"));
+    std::fs::create_dir(&temp).expect("the laboratory is ours");
+    for (name, _) in IMAGES {
+        let mut pull = program("cvmfs-image");
+        pull.args(["pull", name])
+            .env("CONTAINERS_CONF", lab().join("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", lab().join("storage.conf"))
+            .env("TMPDIR", &temp);
+        let id = run(&mut pull).ok();
+        assert_eq!(described::inspect(&CVMFS_RUN, name)["Id"], id.as_str());
+    }
+    as_the_whole(&CVMFS_RUN);
+    // Fails unless it is empty.
+    std::fs::remove_dir(&temp).expect("no temporary files are left");
+}
+
+#[test]
+fn what_an_ordinary_user_pulls_is_told_of_and_runs_as_the_whole_image() {
+    trixie::enter();
+    let driver = user();
+    for (name, _) in IMAGES {
+        run(rootless::command(driver, "cvmfs-image").args(["pull", name])).ok();
+    }
+    as_the_whole(&Podman {
+        user: Some(driver),
+        ..CVMFS_RUN
+    });
 }

@@ -208,6 +208,28 @@ fn links_are_made_and_removed_whole() {
 }
 
 #[test]
+fn an_image_that_is_mounted_when_it_is_linked_is_told() {
+    let linked = Linked::new("many:40");
+    let again = || {
+        link(&["--remove", &linked.image]).ok();
+        let said = link(&[&linked.image]);
+        said.clone().ok();
+        said.err
+    };
+    assert_eq!(again(), "");
+    link(&["--remove", &linked.image]).ok();
+    CVMFS_RUN.ok(&["image", "mount", &linked.image]);
+    let told = again();
+    assert!(
+        told.contains("is mounted at") && told.contains("podman image unmount"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    CVMFS_RUN.ok(&["image", "umount", &linked.image]);
+    assert_eq!(again(), "");
+}
+
+#[test]
 fn what_cannot_be_linked_is_left_as_it_was() {
     let _alone = Linked::new("many:40");
     let whole = link(&["localhost/whole/busybox:1.35"]);
@@ -254,6 +276,10 @@ fn an_ordinary_user_sees_the_files_of_stopped_containers() {
             let script = format!("cvmfs-image link {options} localhost/thin/busybox:1.35");
             run(&mut shell(driver, &script)).ok()
         };
+        // Mounted in podman's own namespaces.
+        let mounted = "n=localhost/thin/busybox:1.35; podman unshare podman image mount $n >/dev/null; cvmfs-image link $n 2>&1 >/dev/null; podman unshare podman image umount $n >/dev/null; cvmfs-image link --remove $n >/dev/null";
+        let told = run(&mut shell(driver, mounted)).ok();
+        assert!(told.contains("is mounted at"), "{driver:?}: {told}");
         assert!(link("").ends_with(" directories linked"));
         for (name, script) in ROOTLESS {
             let runc = case(driver, rootless::RUNC, script);

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
-use super::config::Config;
 use super::digest::Digest;
 use super::human;
 use super::identity::Identity;
+use super::platform::Platform;
+use super::policy;
 use super::registry::{self, Wanted};
 use super::repository::Repository;
 use super::unpack;
+use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::host::Host;
 
 /// The file by whose lock `pull` and `prune` keep out of each other's way.
 pub const LOCK: &str = ".lock";
@@ -63,11 +66,17 @@ impl Tree {
         &self,
         identity: &Identity<'_>,
         missing: &[usize],
+        platform: Option<&Platform>,
         silence: Duration,
     ) -> Result<Vec<String>> {
+        let reference = allowed(identity, platform, silence)?;
         let manifest = &identity.manifest;
-        let config = Config::parse(&identity.config, manifest.layers.len())
-            .doing(|| format!("cannot use the configuration {}", manifest.config))?;
+        let config = identity.read_config()?;
+        if let Some(why) = &identity.made_up {
+            // What is unpacked is checked against the digests that the true one has.
+            let what = format!("cannot check layers of {}", identity.name);
+            return Err(Error::caused(what, why.clone()).hint("add --config FILE"));
+        }
         let wanted: Vec<Wanted> = missing
             .iter()
             .map(|&n| {
@@ -84,22 +93,53 @@ impl Tree {
             })
             .collect::<Result<_>>()?;
         let mut notes = Vec::new();
-        registry::download(
-            &identity.reference,
-            &wanted,
-            &self.path,
-            silence,
-            |index, blob| {
-                let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
-                let from = &identity.reference;
-                let skipped = unpack::layer(|| Ok(blob), from, digest, diff_id, &self.path)
-                    .doing(|| format!("cannot unpack layer {digest}"))?;
-                notes.extend(unpack::note(digest, &skipped));
-                Ok(())
-            },
-        )?;
+        registry::download(&reference, &wanted, &self.path, silence, |index, blob| {
+            let (digest, diff_id) = (&wanted[index].digest, &config.diff_ids[missing[index]]);
+            let skipped = unpack::layer(|| Ok(blob), &reference, digest, diff_id, &self.path)
+                .doing(|| format!("cannot unpack layer {digest}"))?;
+            notes.extend(unpack::note(digest, &skipped));
+            Ok(())
+        })?;
         Ok(notes)
     }
+}
+
+/// Where layers may be fetched. A registry told of an image only after the policy was asked, a
+/// repository without.
+fn allowed(
+    identity: &Identity<'_>,
+    platform: Option<&Platform>,
+    timeout: Duration,
+) -> Result<String> {
+    if identity.home.is_none() || !policy::asks() {
+        return Ok(identity.reference.clone());
+    }
+    let remote = registry::ask(&identity.reference, None, platform, timeout)?;
+    match remote.manifest.config == identity.manifest.config {
+        true => Ok(remote.reference),
+        false => Err(Error::new(format!(
+            "{} is another image by now, and policy.json cannot be asked for the layers of this one",
+            identity.reference
+        ))),
+    }
+}
+
+/// What to say of a tree that no runtime will look into which podman starts.
+pub fn unseen(tree: &Path, host: Host) -> Result<Option<String>> {
+    let host = host.by_podman();
+    let seen = config::Config::load(&host, None)?.local;
+    let Some(dir) = host
+        .user_config_dir()
+        .filter(|_| !seen.contains(&tree.to_owned()))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(format!(
+        "podman starts the runtime without XDG_DATA_HOME and XDG_CONFIG_HOME, and it will not look for \
+         layers in {tree}: set local = \"{tree}\" in {file}",
+        tree = tree.display(),
+        file = dir.join("cvmfs-run/cvmfs-run.toml").display()
+    )))
 }
 
 /// The numbers of an image's layers that lie in none of the repositories.

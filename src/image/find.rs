@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::config::Config;
 use super::digest::Digest;
 use super::manifest::Manifest;
 use super::name::Name;
 use super::platform::Platform;
-use super::push;
+use super::platforms::platforms;
 use super::repository::{Repository, places};
 use crate::error::{Error, Result};
 
@@ -73,13 +72,13 @@ pub fn of_platform<'a>(
         if !repository.has(name)? {
             continue;
         }
-        let (home, images) = push::platforms(std::slice::from_ref(repository), name)?;
+        let (home, images) = platforms(std::slice::from_ref(repository), name)?;
         let mut known = Vec::new();
         for image in images {
             let Some(bytes) = config(repositories, &image.config)? else {
                 continue;
             };
-            let found = Config::parse(&bytes, image.layers.len())?.platform();
+            let found = image.read_config(&bytes)?.platform();
             if platform.is(&found) {
                 return Ok(Some((home, image)));
             }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::configuration;
 use super::digest::Digest;
 use super::find::{self, Places};
 use super::manifest::Manifest;
 use super::name::Name;
 use super::platform::Platform;
 use super::registry::{self, DOCKER, Remote};
-use super::repository::{Repository, places, verify_config};
+use super::repository::{Repository, places};
 use super::shortnames::ShortNames;
 use super::store::TRANSPORTS;
 use crate::config::{self, Config};
@@ -66,6 +67,8 @@ pub struct Identity<'a> {
     pub base: Option<Digest>,
     /// Where its blobs can be fetched.
     pub reference: String,
+    /// Why its configuration is not the true one, where it had to be made of what is there.
+    pub made_up: Option<String>,
 }
 
 impl Asked {
@@ -92,13 +95,18 @@ impl Asked {
         Ok((ShortNames::read()?.resolve(text)?, digest))
     }
 
+    /// The platform that is asked for.
+    pub fn platform(&self) -> Result<Option<Platform>> {
+        self.platform.as_deref().map(Platform::parse).transpose()
+    }
+
     /// The image's identity, from the first source that has it.
     pub fn identify<'a>(
         &self,
         repositories: &'a [Repository],
         settings: &Config,
     ) -> Result<Identity<'a>> {
-        let platform = self.platform.as_deref().map(Platform::parse).transpose()?;
+        let platform = self.platform()?;
         let (names, digest) = self.names()?;
         if transport(&self.image).is_some() {
             let platform = platform.as_ref();
@@ -154,28 +162,37 @@ impl Asked {
         sources: &[config::Source],
         settings: &Config,
     ) -> Result<Option<Identity<'a>>> {
-        let Some((home, manifest)) = find::of_platform(repositories, name, platform)? else {
+        let Some((home, mut manifest)) = find::of_platform(repositories, name, platform)? else {
             return Ok(None);
         };
-        let file = self.config.as_deref();
-        let config = match (configuration(repositories, &manifest, file)?, file) {
-            (Some(config), _) => config,
-            (None, _) if sources.contains(&config::Source::Registry) => {
-                let why = find::no_config(repositories, &manifest.config, name);
-                let asked =
-                    registry::ask(&format!("{DOCKER}{name}"), None, platform, settings.timeout);
+        let mut made_up = None;
+        let config = match configuration::known(repositories, &manifest, self.config.as_deref())? {
+            Some(config) => config,
+            None => {
+                let asked = configuration::ask_registry(
+                    repositories,
+                    &manifest,
+                    name,
+                    platform,
+                    sources,
+                    settings,
+                );
                 match asked {
-                    Ok(remote) if remote.manifest.config == manifest.config => remote.config,
-                    Ok(_) => {
-                        return Err(Error::caused(
-                            why.to_string(),
-                            "the registry has another image by now",
-                        ));
+                    Ok(remote) => {
+                        // A public link alone does not tell the layers.
+                        if manifest.layers.is_empty() {
+                            manifest = remote.manifest;
+                        }
+                        remote.config
                     }
-                    Err(err) => return Err(Error::caused(why.to_string(), err)),
+                    Err(why) => {
+                        let (config, note) =
+                            configuration::last_resort(home, &manifest, platform, why)?;
+                        made_up = Some(note);
+                        config
+                    }
                 }
             }
-            (None, _) => return Err(find::no_config(repositories, &manifest.config, name)),
         };
         Ok(Some(Identity {
             reference: format!("{DOCKER}{name}"),
@@ -184,6 +201,7 @@ impl Asked {
             config,
             home: Some(home),
             base: None,
+            made_up,
         }))
     }
 
@@ -216,7 +234,7 @@ impl Asked {
             false => format!("it has {}", similar.join(", ")),
         };
         if let Some(why) = failed.first() {
-            hint = format!("{hint}; and the registry does not have it either: {why}");
+            hint = format!("{hint}; it is not to be had from the registry either: {why}");
         }
         Error::new(what).hint(hint)
     }
@@ -251,6 +269,15 @@ impl<'a> Identity<'a> {
             home: None,
             base: Some(remote.digest),
             reference: remote.reference,
+            made_up: None,
+        }
+    }
+
+    /// Its configuration, read.
+    pub fn read_config(&self) -> Result<super::config::Config> {
+        match self.made_up {
+            Some(_) => super::config::Config::of_directories(&self.config),
+            None => self.manifest.read_config(&self.config),
         }
     }
 
@@ -263,7 +290,7 @@ impl<'a> Identity<'a> {
         manifest: Manifest,
         file: Option<&Path>,
     ) -> Result<Self> {
-        let config = configuration(repositories, &manifest, file)?
+        let config = configuration::known(repositories, &manifest, file)?
             .ok_or_else(|| find::no_config(repositories, &manifest.config, name))?;
         Ok(Self {
             reference: format!("{DOCKER}{name}"),
@@ -272,23 +299,9 @@ impl<'a> Identity<'a> {
             config,
             home: Some(home),
             base: None,
+            made_up: None,
         })
     }
-}
-
-/// The configuration of an image, from a file that the user gave or from a repository.
-fn configuration(
-    repositories: &[Repository],
-    manifest: &Manifest,
-    file: Option<&Path>,
-) -> Result<Option<Vec<u8>>> {
-    let Some(path) = file else {
-        return find::config(repositories, &manifest.config);
-    };
-    let doing = || format!("cannot use the configuration {}", path.display());
-    let bytes = fs::read(path).doing(doing)?;
-    verify_config(&bytes, &manifest.config).doing(doing)?;
-    Ok(Some(bytes))
 }
 
 /// The layers' blobs of an image that was taken apart: docker-archive and such know only what is in
@@ -300,6 +313,7 @@ fn by_configuration(remote: &mut Remote, repositories: &[Repository], name: &Nam
     for repository in repositories {
         if let Some(manifest) = repository.manifest(name)?
             && manifest.config == remote.manifest.config
+            && !manifest.layers.is_empty()
         {
             remote.manifest = manifest;
             return Ok(());

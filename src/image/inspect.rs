@@ -1,11 +1,14 @@
 //! `cvmfs-image inspect`: what is known of one image, and where each of its layers lies.
 
+mod config;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::beneath::{Dir, is_absent};
+use super::configuration;
 use super::digest::Digest;
 use super::find::{self, Places, find};
 use super::measure::{Contents, measure};
@@ -15,6 +18,7 @@ use super::progress::{Progress, Unit};
 use super::repository::Repository;
 use super::{human, say};
 use crate::error::{Context, Error, Result, one_line};
+use config::{lines as config_lines, row};
 
 /// Show an image of the repositories: its configuration, and where each layer lies
 ///
@@ -104,9 +108,16 @@ impl Facts {
     fn gather(repositories: &[Repository], name: Name, files: bool) -> Result<(Self, Vec<String>)> {
         let (home, manifest) = find(repositories, &name)?;
         let mut notes = Vec::new();
-        let bytes = find::config(repositories, &manifest.config)?;
+        let mut bytes = find::config(repositories, &manifest.config)?;
         if bytes.is_none() {
-            notes.push(find::no_config(repositories, &manifest.config, &name).to_string());
+            let why = find::no_config(repositories, &manifest.config, &name);
+            match configuration::last_resort(home, &manifest, None, why) {
+                Ok((made_up, note)) => {
+                    bytes = Some(made_up);
+                    notes.push(note);
+                }
+                Err(why) => notes.push(why.to_string()),
+            }
         }
         let config = bytes
             .map(|bytes| serde_json::from_slice(&bytes))
@@ -249,102 +260,12 @@ fn place(home: &Repository, repositories: &[Repository], digest: &Digest) -> (Pl
     (found, None)
 }
 
-fn row(title: &str, text: &str) -> String {
-    format!("{title:<12} {text}")
-}
-
-/// What a configuration says, a line for each value (pure).
-fn config_lines(whole: &Map<String, Value>) -> Vec<String> {
-    let mut lines = Vec::new();
-    let text = |key: &str| whole.get(key).and_then(Value::as_str);
-    if let Some(created) = text("created") {
-        lines.push(row("Created", created));
-    }
-    let platform: Vec<&str> = ["os", "architecture", "variant"]
-        .into_iter()
-        .filter_map(text)
-        .collect();
-    if !platform.is_empty() {
-        lines.push(row("Platform", &platform.join("/")));
-    }
-    let Some(config) = whole.get("config").and_then(Value::as_object) else {
-        return lines;
-    };
-    for (key, title) in [
-        ("Entrypoint", "Entrypoint"),
-        ("Cmd", "Cmd"),
-        ("User", "User"),
-        ("WorkingDir", "Workdir"),
-        ("Env", "Env"),
-        ("Labels", "Label"),
-        ("Volumes", "Volume"),
-        ("ExposedPorts", "Port"),
-        ("StopSignal", "Stop signal"),
-        ("Healthcheck", "Healthcheck"),
-    ] {
-        let values = match (config.get(key), key) {
-            (None | Some(Value::Null), _) => Vec::new(),
-            (Some(Value::Array(list)), "Env") => list.iter().map(plain).collect(),
-            (Some(Value::Object(map)), "Volumes" | "ExposedPorts") => map.keys().cloned().collect(),
-            (Some(Value::Object(map)), "Labels") => map
-                .iter()
-                .map(|(k, v)| format!("{k}={}", plain(v)))
-                .collect(),
-            (Some(value), _) => vec![plain(value)],
-        };
-        lines.extend(
-            values
-                .iter()
-                .filter(|value| !value.is_empty())
-                .map(|value| row(title, value)),
-        );
-    }
-    lines
-}
-
-/// A string without its quotes, and anything else as JSON.
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::image::manifest::{self, Blob};
     use crate::image::repository::{config_path, layer_path};
     use std::fs;
-
-    #[test]
-    fn a_configuration_is_shown_a_line_for_each_value() {
-        let config = json!({
-            "created": "2023-01-01T00:00:00Z", "os": "linux", "architecture": "arm64", "variant": "v8",
-            "config": {
-                "Env": ["A=b", "C=d e"], "Entrypoint": ["/a", "b c"], "Cmd": null, "User": "",
-                "WorkingDir": "/work", "Labels": {"x": "y"}, "Volumes": {"/data": {}},
-                "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGINT",
-                "Healthcheck": {"Test": ["NONE"]},
-            },
-        });
-        assert_eq!(
-            config_lines(config.as_object().unwrap()),
-            [
-                "Created      2023-01-01T00:00:00Z",
-                "Platform     linux/arm64/v8",
-                "Entrypoint   [\"/a\",\"b c\"]",
-                "Workdir      /work",
-                "Env          A=b",
-                "Env          C=d e",
-                "Label        x=y",
-                "Volume       /data",
-                "Port         80/tcp",
-                "Stop signal  SIGINT",
-                "Healthcheck  {\"Test\":[\"NONE\"]}",
-            ]
-        );
-        assert!(config_lines(&Map::new()).is_empty());
-    }
 
     #[test]
     fn each_layer_is_where_it_lies_or_missing() {

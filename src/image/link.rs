@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Context, Error, Result, one_line};
 use crate::host::Host;
 use crate::rootfs::linked::Asked;
+use crate::rootfs::mountinfo;
 
 /// Let podman show the files of a thin image also where no container runs
 ///
@@ -41,7 +42,8 @@ LIMITS
   links lead to where the layers were found beneath the trusted roots, and the repository's nosuid
   and nodev are not passed on to podman's own mounts.
 
-  What is mounted already when it is linked shows the thin image until it is unmounted.
+  What is mounted already when it is linked shows the thin image until it is unmounted; a note says
+  so of an image that is.
 
   `podman system check` calls a linked layer damaged, and with --repair removes its images.
 
@@ -103,18 +105,24 @@ impl Link {
         let host = Host::read()?;
         let config = Config::load(&host, None)?;
         let fuse = !self.remove && uses_fuse()?;
+        let mut notes = Vec::new();
         for image in &self.images {
-            let done = layers_of(image)
-                .and_then(|layers| match self.remove {
+            let linked = layers_of(image).and_then(|layers| {
+                let done = match self.remove {
                     true => remove(&layers),
                     false => put(&layers, &host, &config, fuse),
-                })
-                .doing(|| format!("cannot link {image}"))?;
+                };
+                Ok((done?, layers))
+            });
+            let (done, layers) = linked.doing(|| format!("cannot link {image}"))?;
+            if !self.remove {
+                notes.extend(mounted(image, &layers, &host));
+            }
             if !say(out, &one_line(&format!("{image}: {done}")))? {
                 break;
             }
         }
-        Ok(Vec::new())
+        Ok(notes)
     }
 }
 
@@ -133,6 +141,25 @@ fn uses_fuse() -> Result<bool> {
     let text = podman(&["info", "--format", "json"]).doing(doing)?;
     let info: serde_json::Value = serde_json::from_str(&text).doing(doing)?;
     Ok(crate::check::podman::uses_fuse(&info))
+}
+
+/// What to say of an image that is mounted just now, and so shows what it had.
+fn mounted(image: &str, layers: &[PathBuf], host: &Host) -> Option<String> {
+    const MOUNTS: &str = "/proc/self/mountinfo";
+    // A user's podman mounts in a namespace of its own. Where nothing can be seen, nothing is said:
+    // the links are there.
+    let text = match host.rootless() && !host.in_user_namespace {
+        true => podman(&["unshare", "cat", MOUNTS]).ok()?.into_bytes(),
+        false => std::fs::read(MOUNTS).ok()?,
+    };
+    let points = layers.iter().filter_map(|diff| diff.parent());
+    let mut points = points.map(|layer| layer.join("merged"));
+    let point = points.find(|point| mountinfo::at(&text, point).is_some())?;
+    Some(format!(
+        "{image} is mounted at {}, which shows the thin image until it is unmounted: podman image \
+         unmount {image}",
+        point.display()
+    ))
 }
 
 /// The directories of an image's layers in podman's store, top first.

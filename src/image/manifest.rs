@@ -4,9 +4,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::config::Config;
 use super::digest::Digest;
 use crate::config::MAX_LAYERS;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// The largest manifest that is read, in bytes; registries take no larger ones.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -25,8 +26,30 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// That of an image which lies somewhere as one directory, and of which no layers are known.
+    pub fn flat(config: Digest) -> Self {
+        Self {
+            config,
+            layers: Vec::new(),
+            sizes: Vec::new(),
+            config_size: 0,
+        }
+    }
+
+    /// Reads the configuration that it names.
+    pub fn read_config(&self, bytes: &[u8]) -> Result<Config> {
+        match self.layers.is_empty() {
+            true => Config::of_directories(bytes),
+            false => Config::parse(bytes, self.layers.len()),
+        }
+        .doing(|| format!("cannot use the configuration {}", self.config))
+    }
+
     /// The bytes of all blobs, if each is told.
     pub fn size(&self) -> Option<u64> {
+        if self.sizes.is_empty() {
+            return None;
+        }
         self.sizes
             .iter()
             .try_fold(0_u64, |sum, size| sum.checked_add((*size)?))
@@ -87,6 +110,16 @@ pub fn parse_registry(text: &str) -> Result<Manifest> {
             config.map(told).unwrap_or_default(),
             layers.unwrap_or_default().into_iter().map(told).collect(),
         ),
+    }
+}
+
+/// Reads a manifest of either form.
+pub fn parse_either(text: &str) -> Result<Manifest> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|err| Error::caused("it is not a manifest", err))?;
+    match value.get("schemaVersion").is_some() {
+        true => parse_registry(text),
+        false => parse(text),
     }
 }
 

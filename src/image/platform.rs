@@ -65,6 +65,17 @@ impl Platform {
         &self.architecture
     }
 
+    /// How skopeo is told of it.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = vec![
+            format!("--override-os={}", self.os),
+            format!("--override-arch={}", self.architecture),
+        ];
+        let variant = self.variant.as_ref();
+        flags.extend(variant.map(|variant| format!("--override-variant={variant}")));
+        flags
+    }
+
     /// Whether an image's platform, as JSON has it, serves this one.
     pub fn is(&self, platform: &Value) -> bool {
         self.fit(platform).is_some()

@@ -15,6 +15,7 @@ use super::podman::{Store, Thin};
 use super::store::{Call, call};
 use super::wanted::Image;
 use super::{human, say};
+use crate::config::Config;
 use crate::error::{Context, Error, Result, one_line};
 use crate::host::Host;
 
@@ -55,8 +56,8 @@ pub struct Prune {
     #[arg(long)]
     dry_run: bool,
 
-    /// The tree of local layers [default: /var/lib/cvmfs-run/layers for root,
-    /// $XDG_DATA_HOME/cvmfs-run/layers for others]
+    /// The tree of local layers [default: local in cvmfs-run.toml; else /var/lib/cvmfs-run/layers
+    /// for root, $XDG_DATA_HOME/cvmfs-run/layers for others]
     #[arg(long, value_name = "DIR")]
     local: Option<PathBuf>,
 
@@ -72,7 +73,14 @@ impl Prune {
     /// Removes it.
     pub fn exec(&self, out: &mut dyn Write) -> Result<Vec<String>> {
         let host = Host::read()?;
-        let tree = self.local.clone().unwrap_or_else(|| local(&host));
+        // Where `pull --complete` puts them; the other trees are for others to prune.
+        let local = match &self.local {
+            Some(local) => Some(local.clone()),
+            None => Config::load(&host, None)?.local.into_iter().next(),
+        };
+        let tree = local.ok_or_else(|| {
+            Error::new("there is no tree of local layers").hint("say with --local where it is")
+        })?;
         // Before the store is read: a pull that has ended has its image there.
         let lock = match self.dry_run || self.images {
             true => None,
@@ -169,13 +177,6 @@ impl Prune {
         }
         Ok(())
     }
-}
-
-/// Where local layers lie: beside podman's store, where data of its kind is kept.
-fn local(host: &Host) -> PathBuf {
-    let store = host.store_dir();
-    let data = store.ancestors().nth(2).unwrap_or(&store);
-    data.join("cvmfs-run/layers")
 }
 
 /// Lets podman remove an image. It refuses what has come into use meanwhile.

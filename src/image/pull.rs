@@ -36,9 +36,24 @@ EXAMPLES
     cvmfs-image pull science/python:3.11 --to oci-archive:python.tar:3.11
     cvmfs-image pull science/python:3.11 --to oci:images:python
 
+SOURCES
+  A repository has the manifest in .metadata, the configuration in podmanStore. Where the metadata is
+  missing, the image is found by its public link, REGISTRY/REPOSITORY:TAG, also one that leads
+  through .multiarch, and the manifest in podmanStore, in DUCC's form or the registry's.
+  An image of which only the flat directory is there is named by that; setuid bits may be lost in it.
+  Where neither podmanStore nor the registry has the configuration, environment, entrypoint and
+  command are read from the flat image's .singularity.d, and a note says what is unknown: give it
+  with --config.
+
+  What comes from elsewhere than a repository must pass policy.json(5), before anything but its
+  manifest is used.
+
 STORES
   skopeo and podman read their usual settings: CONTAINERS_STORAGE_CONF and storage.conf(5) say which
-  store, policy.json(5) what may enter it, and `skopeo login` who may write to a registry.")]
+  store, policy.json(5) what may enter it, and `skopeo login` who may write to a registry.
+
+  podman starts the runtime without the user's XDG_DATA_HOME and XDG_CONFIG_HOME. Where --complete
+  puts layers into a tree that it will not look into then, a note names the setting to make.")]
 pub struct Pull {
     #[command(flatten)]
     asked: Asked,

@@ -1,26 +1,20 @@
 //! `cvmfs-image push`: a thin image in a registry, for every site that has the repository.
 
-use rustix::fs::readlinkat;
 use serde_json::{Value, json};
 
 use super::Report;
-use super::beneath::is_absent;
-use super::digest::Digest;
-use super::find::{Places, find};
+use super::find::Places;
 use super::identity::Identity;
 use super::layout::{IMAGE_NAME, Layout, REF_NAME};
-use super::manifest::{self, Manifest};
 use super::name::Name;
-use super::repository::{Repository, stored_manifest_path};
+use super::platforms::platforms;
+use super::repository::Repository;
 use super::store::copy;
 use super::thin::{blob, build};
 use crate::error::{Context, Error, Result};
 
 /// The media type of an index.
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-
-/// Where DUCC keeps links to the images of each architecture.
-const MULTIARCH: &str = ".multiarch";
 
 /// How a registry is named to skopeo.
 const DOCKER: &str = "docker://";
@@ -141,79 +135,6 @@ fn target(text: &str, tag: &str) -> Result<String> {
     }
 }
 
-/// The manifests of the image for each platform, of the first repository that has it; the one that
-/// stands under the name itself comes first.
-pub fn platforms<'a>(
-    repositories: &'a [Repository],
-    name: &Name,
-) -> Result<(&'a Repository, Vec<Manifest>)> {
-    for repository in repositories {
-        let mut images: Vec<Manifest> = repository.manifest(name)?.into_iter().collect();
-        for image in others(repository, name)? {
-            if !images.iter().any(|known| known.config == image.config) {
-                images.push(image);
-            }
-        }
-        if !images.is_empty() {
-            return Ok((repository, images));
-        }
-    }
-    // Says what there is instead.
-    find(repositories, name).map(|(repository, image)| (repository, vec![image]))
-}
-
-/// The images that links below `.multiarch/ARCHITECTURE` name, by their configurations' digests.
-fn others(repository: &Repository, name: &Name) -> Result<Vec<Manifest>> {
-    let root = repository.root();
-    let shown = root.shown(MULTIARCH);
-    let doing = || format!("cannot read {}", shown.display());
-    let mut architectures = match root.dir(MULTIARCH).and_then(|dir| dir.names()) {
-        Err(err) if is_absent(&err) => return Ok(Vec::new()),
-        names => names.doing(doing)?,
-    };
-    architectures.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut images = Vec::new();
-    for (architecture, _) in architectures {
-        let Ok(architecture) = String::from_utf8(architecture) else {
-            continue;
-        };
-        for path in name.metadata_paths() {
-            let path = format!("{MULTIARCH}/{architecture}/{path}");
-            let link = match root.look(&path) {
-                Err(err) if is_absent(&err) => continue,
-                link => link.doing(|| format!("cannot read {}", root.shown(&path).display()))?,
-            };
-            let doing = || format!("cannot use {}", root.shown(&path).display());
-            let to = readlinkat(link, "", Vec::new()).doing(doing)?;
-            let to = to.to_string_lossy().into_owned();
-            let hex = to.rsplit('/').next().unwrap_or_default();
-            let config = Digest::parse(&format!("sha256:{hex}")).doing(doing)?;
-            images.push(stored(repository, &config).doing(doing)?);
-            break;
-        }
-    }
-    Ok(images)
-}
-
-/// The manifest that podman's store in the repository has of an image.
-fn stored(repository: &Repository, config: &Digest) -> Result<Manifest> {
-    let path = stored_manifest_path(config);
-    let doing = || format!("cannot read {}", repository.root().shown(&path).display());
-    let bytes = repository
-        .root()
-        .read(&path, manifest::MAX_BYTES)
-        .doing(doing)?;
-    let image = manifest::parse(&String::from_utf8(bytes).doing(doing)?).doing(doing)?;
-    match image.config == *config {
-        true => Ok(image),
-        false => Err(Error::new(format!(
-            "{}: it is of {}",
-            doing(),
-            image.config
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,53 +161,5 @@ mod tests {
         ] {
             assert!(target(text, "3").is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn each_architecture_of_a_name_is_found_once() {
-        use std::fs;
-        let temp = tempfile::tempdir().unwrap();
-        let at = |path: &str| {
-            let path = temp.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            path
-        };
-        let write = |config: &Digest| {
-            let one = |digest| manifest::Blob {
-                media_type: "",
-                size: 1,
-                digest,
-            };
-            manifest::write("", &one(config), &[one(&Digest::of(b"layer"))])
-        };
-        let (amd, arm) = (Digest::of(b"amd64"), Digest::of(b"arm64"));
-        let name = "registry.hub.docker.com/science/x:1";
-        fs::write(at(&format!(".metadata/{name}/manifest.json")), write(&amd)).unwrap();
-        for (architecture, config) in [("amd64", &amd), ("arm64", &arm)] {
-            let link = at(&format!(".multiarch/{architecture}/{name}"));
-            let to = format!("../../../../../.flat/{}", config.spread());
-            std::os::unix::fs::symlink(to, link).unwrap();
-            fs::write(at(&stored_manifest_path(config)), write(config)).unwrap();
-        }
-        let open = || vec![Repository::open(temp.path(), temp.path().to_str().unwrap()).unwrap()];
-        let (repositories, name) = (open(), Name::parse("science/x:1").unwrap());
-        let (_, images) = platforms(&repositories, &name).unwrap();
-        let configs: Vec<_> = images.iter().map(|image| image.config.clone()).collect();
-        assert_eq!(configs, [amd, arm.clone()]);
-        let other = Name::parse("science/y:1").unwrap();
-        let err = platforms(&repositories, &other).map(drop).unwrap_err();
-        assert!(
-            err.to_string().contains("it has docker.io/science/x:1"),
-            "{err}"
-        );
-        fs::remove_file(at(&stored_manifest_path(&arm))).unwrap();
-        let err = platforms(&repositories, &name)
-            .map(drop)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            err.contains("arm64") && err.contains("No such file"),
-            "{err}"
-        );
     }
 }

@@ -1,8 +1,7 @@
 //! What a registry, or another place that skopeo reads, tells of an image; and single blobs of it.
 //!
 //! Only the manifest and the configuration are fetched, some kilobytes. skopeo reads the user's
-//! credentials, registries.conf(5) and its mirrors; policy.json(5) as far as its proxy does (skopeo
-//! 1.9 does not heed it, 1.18 does).
+//! credentials, registries.conf(5) and its mirrors, and policy.json(5).
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use super::digest::Digest;
 use super::manifest::{self, Manifest};
 use super::platform::Platform;
+use super::policy;
 use super::progress::{Progress, Unit};
 use super::repository::{MAX_CONFIG, verify_config};
 use super::store::{Call, call};
@@ -48,6 +48,7 @@ pub fn ask(
 ) -> Result<Remote> {
     let by_digest = |digest: &Digest| Some(format!("{}@{digest}", untagged(reference)?));
     let mut reference = digest.and_then(by_digest).unwrap_or(reference.to_owned());
+    let asked = reference.clone();
     let mut text = raw(&reference, digest, timeout)?;
     let top = Digest::of(text.as_bytes());
     if let Some(index) = manifest::index(&text)? {
@@ -65,6 +66,8 @@ pub fn ask(
     }
     let doing = || format!("cannot use the manifest of {reference}");
     let manifest = manifest::parse_registry(&text).doing(doing)?;
+    let own = Digest::of(text.as_bytes());
+    policy::heed(&asked, &reference, &manifest, &own, platform, timeout)?;
     let config = block_on(timeout, async |proxy, image| {
         blob(proxy, image, &manifest.config, manifest.config_size).await
     })(&reference)?;

@@ -10,6 +10,7 @@ use super::beneath::{Dir, is_absent};
 use super::digest::Digest;
 use super::manifest::{self, Manifest};
 use super::name::Name;
+use super::public;
 use crate::error::{Context, Error, Result};
 use crate::request;
 
@@ -89,7 +90,11 @@ impl Repository {
         names.sort();
         let repositories: Vec<Self> = names
             .iter()
-            .filter(|name| root.join(name).join(".metadata").is_dir())
+            .filter(|name| {
+                // One that lost its metadata has flat images all the same.
+                let has = |dir: &&str| root.join(name).join(dir).is_dir();
+                [".metadata", ".flat"].iter().any(has)
+            })
             .map(|name| Self::open(root, name))
             .collect::<Result<_>>()?;
         match repositories.is_empty() {
@@ -125,7 +130,7 @@ impl Repository {
         self.dir.shown("")
     }
 
-    /// The manifest of an image, if the repository has it.
+    /// The manifest of an image, if the repository has it: in its metadata, or by its public link.
     pub fn manifest(&self, name: &Name) -> Result<Option<Manifest>> {
         for path in name.metadata_paths() {
             let path = format!(".metadata/{path}/manifest.json");
@@ -137,10 +142,10 @@ impl Repository {
             let text = String::from_utf8(bytes).doing(doing)?;
             return manifest::parse(&text).doing(doing).map(Some);
         }
-        Ok(None)
+        public::manifest(self, name)
     }
 
-    /// Whether the repository has a manifest of the image; it is not read.
+    /// Whether the repository has the image; its manifest is not read.
     pub fn has(&self, name: &Name) -> Result<bool> {
         for path in name.metadata_paths() {
             let path = format!(".metadata/{path}/manifest.json");
@@ -148,7 +153,7 @@ impl Repository {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(public::linked(self, name)?.is_some())
     }
 
     /// The directory `below` of the images' metadata.

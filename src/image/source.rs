@@ -23,7 +23,7 @@ use super::skeleton::Image;
 use crate::error::{Context, Error, Result};
 use crate::request::descriptor::{self, DescribedLayer, Descriptor, Origin};
 
-/// A layer as it lies somewhere.
+/// A layer, or a whole image, as it lies somewhere.
 struct Layer {
     /// How the thin image names it.
     name: String,
@@ -40,7 +40,9 @@ pub struct Source<'a> {
     /// The digest of its manifest in its registry, where that is known.
     base: Option<&'a Digest>,
     layers: Vec<Layer>,
-    flat: Option<(String, Dir)>,
+    /// The whole of it as one directory.
+    flat: Option<Layer>,
+    notes: Vec<String>,
 }
 
 /// A thin layer that was written.
@@ -78,30 +80,28 @@ impl<'a> Source<'a> {
             }
             Ok(None)
         })?;
+        let flat = flat(repositories, identity)?;
         let missing: Vec<usize> = (0..found.len()).filter(|&n| found[n].is_none()).collect();
-        if !missing.is_empty() {
+        let alone = flat.as_ref().filter(|_| missing.len() == found.len());
+        if !missing.is_empty() && alone.is_none() {
             return Err(incomplete(
                 identity,
                 &missing,
                 &places(repositories.iter().copied()),
             ));
         }
-        let mut flat = None;
-        for repository in identity.home.iter().chain(repositories) {
-            match repository.flat(&manifest.config) {
-                Err(err) if is_absent(&err) => {}
-                opened => {
-                    let doing = || format!("cannot open the flat image of {name}");
-                    flat = Some((repository.flat_name(&manifest.config), opened.doing(doing)?));
-                    break;
-                }
-            }
-        }
+        let note = |flat: &Layer| {
+            format!(
+                "no layer of {name} is there, and {} stands for them; setuid, setgid and sticky bits may be lost in it",
+                flat.dir.shown("").display()
+            )
+        };
         Ok(Self {
             name,
             config: Some(&manifest.config),
             base: identity.base.as_ref(),
             layers: found.into_iter().flatten().collect(),
+            notes: alone.map(note).into_iter().collect(),
             flat,
         })
     }
@@ -127,6 +127,7 @@ impl<'a> Source<'a> {
             base: None,
             layers,
             flat: None,
+            notes: Vec::new(),
         })
     }
 
@@ -138,11 +139,8 @@ impl<'a> Source<'a> {
     /// The repositories in which digests are looked up.
     fn repository_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for name in self
-            .layers
-            .iter()
-            .filter_map(|layer| layer.repository.as_ref())
-        {
+        let all = self.layers.iter().chain(&self.flat);
+        for name in all.filter_map(|layer| layer.repository.as_ref()) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -164,7 +162,7 @@ impl<'a> Source<'a> {
             "run.cvmfs.flat",
             self.flat
                 .as_ref()
-                .map(|(name, _)| name.clone())
+                .map(|flat| flat.name.clone())
                 .unwrap_or_default(),
         );
         // DUCC's manifest.json is not the registry's, and has another digest.
@@ -198,7 +196,7 @@ impl<'a> Source<'a> {
                     markers: scan.markers(),
                 })
                 .collect(),
-            flat: self.flat.as_ref().map(|(name, _)| name.clone()),
+            flat: self.flat.as_ref().map(|flat| flat.name.clone()),
         };
         let text = serde_json::to_string(&descriptor).doing(|| "cannot write the descriptor")?;
         match text.len() as u64 <= descriptor::MAX_BYTES {
@@ -213,7 +211,10 @@ impl<'a> Source<'a> {
 
     /// Writes the thin layer into `layout`; with a descriptor if `described`.
     pub fn make(&self, config: &Config, described: bool, layout: &mut Layout) -> Result<Made> {
-        let layers: Vec<&Dir> = self.layers.iter().map(|layer| &layer.dir).collect();
+        let mut layers: Vec<&Dir> = self.layers.iter().map(|layer| &layer.dir).collect();
+        if layers.is_empty() {
+            layers.extend(self.flat.as_ref().map(|flat| &flat.dir));
+        }
         let scans = parallel::each(layers.len(), |n| scan::scan(layers[n]))?;
         let tree = Tree::merge(&scans);
         if tree.get(descriptor::PATH.as_bytes()).is_some() {
@@ -251,7 +252,12 @@ impl<'a> Source<'a> {
         Ok(Made {
             layer: written,
             entries: entries.len(),
-            notes: note(&unreadable).into_iter().collect(),
+            notes: self
+                .notes
+                .iter()
+                .cloned()
+                .chain(note(&unreadable))
+                .collect(),
         })
     }
 
@@ -267,16 +273,35 @@ impl<'a> Source<'a> {
                 .iter()
                 .map(|(path, node)| Ok(image.meta(path, node)?.0.owner))
                 .collect(),
-            (Shown::Repository(owners), Some((_, flat))) => {
+            (Shown::Repository(owners), Some(flat)) => {
                 let entries: Vec<(&[u8], Kind)> = chosen
                     .iter()
                     .map(|(path, node)| (*path, node.kind))
                     .collect();
-                owners::by_flat(flat, &entries, &owners)
+                owners::by_flat(&flat.dir, &entries, &owners)
             }
             (Shown::Repository(_), None) => Ok(vec![owners::ROOT; chosen.len()]),
         }
     }
+}
+
+/// The whole image as one directory, in the first repository that has it.
+fn flat(repositories: &[&Repository], identity: &Identity<'_>) -> Result<Option<Layer>> {
+    let config = &identity.manifest.config;
+    for repository in identity.home.iter().chain(repositories) {
+        match repository.flat(config) {
+            Err(err) if is_absent(&err) => {}
+            opened => {
+                let doing = || format!("cannot open the flat image of {}", identity.name);
+                return Ok(Some(Layer {
+                    name: repository.flat_name(config),
+                    repository: repository.name().map(str::to_owned),
+                    dir: opened.doing(doing)?,
+                }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn note(unreadable: &BTreeSet<Vec<u8>>) -> Option<String> {

@@ -14,7 +14,7 @@ use super::name::{Name, is_ref_name};
 use super::repository::Repository;
 use super::source::Source;
 use crate::config;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The media type of configurations.
@@ -130,7 +130,8 @@ pub struct Made {
 
 /// Makes the thin image that is asked for in `layout`, which calls it `tag`.
 pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<Made> {
-    let settings = config::Config::load(&Host::read()?, None)?;
+    let host = Host::read()?;
+    let settings = config::Config::load(&host, None)?;
     let mut kept = Vec::new();
     let mut notes = Vec::new();
     let (mut made, mut entry) = if asked.layers.is_empty() {
@@ -154,7 +155,9 @@ pub fn make(asked: &Asked, how: &How, tag: &str, mut layout: Layout) -> Result<M
         let mut completed = Vec::new();
         if let (false, Some(path)) = (lacking.is_empty(), settings.local.first()) {
             let tree = Tree::make(path)?;
-            notes = tree.complete(&identity, &lacking, settings.timeout)?;
+            let platform = asked.platform()?;
+            notes = tree.complete(&identity, &lacking, platform.as_ref(), settings.timeout)?;
+            notes.extend(complete::unseen(path, host)?);
             kept.push(tree);
             completed.extend(Repository::local(path)?);
         }
@@ -187,10 +190,11 @@ pub fn build(
     described: bool,
     layout: &mut Layout,
 ) -> Result<(Made, Value)> {
-    let config = Config::parse(&identity.config, identity.manifest.layers.len())
-        .doing(|| format!("cannot use the configuration {}", identity.manifest.config))?;
+    let config = identity.read_config()?;
     let source = Source::open(repositories, identity)?;
-    write(&source, &identity.name, config, described, layout)
+    let (mut made, entry) = write(&source, &identity.name, config, described, layout)?;
+    made.notes.extend(identity.made_up.clone());
+    Ok((made, entry))
 }
 
 /// Writes layer, configuration and manifest.

@@ -16,6 +16,7 @@ use super::extract::extract;
 use super::layout::{REF_NAME, read_index};
 use super::manifest::{self, Blob};
 use super::name::Name;
+use super::remove::Temporary;
 use super::repository::{config_path, layer_path};
 use crate::error::{Context, Error, Result};
 
@@ -214,8 +215,9 @@ pub(super) fn layer(
     let temp = tempfile::Builder::new()
         .prefix(".unpack-")
         .tempdir_in(above)
+        .map(Temporary)
         .doing(doing)?;
-    let staged = temp.path().join("layer");
+    let staged = temp.0.path().join("layer");
     fs::create_dir_all(staged.join("layerfs")).doing(doing)?;
     // DUCC makes each layer a catalog of its own. Before the entries: it changes the root's time.
     fs::write(staged.join("layerfs/.cvmfscatalog"), "").doing(doing)?;

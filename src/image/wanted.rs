@@ -66,6 +66,12 @@ impl Image {
     fn in_repository(name: Name, places: &Places) -> Result<Self> {
         let repositories = places.open()?;
         let (home, manifest) = find(&repositories, &name)?;
+        if manifest.layers.is_empty() {
+            return Err(Error::new(format!(
+                "{name} lies in {} as one directory alone, which has no digest",
+                home.shown().display()
+            )));
+        }
         let mut notes = Vec::new();
         let mut diff_ids = vec![None; manifest.layers.len()];
         match find::config(&repositories, &manifest.config)? {
@@ -73,14 +79,8 @@ impl Image {
                 notes.push(find::no_config(&repositories, &manifest.config, &name).to_string());
             }
             Some(bytes) => {
-                let doing = || format!("cannot use the configuration {}", manifest.config);
-                let config = super::config::Config::parse(&bytes, manifest.layers.len());
-                diff_ids = config
-                    .doing(doing)?
-                    .diff_ids
-                    .into_iter()
-                    .map(Some)
-                    .collect();
+                let diff_ids_told = manifest.read_config(&bytes)?.diff_ids;
+                diff_ids = diff_ids_told.into_iter().map(Some).collect();
             }
         }
         let layers = manifest.layers.into_iter().zip(diff_ids);

@@ -6,6 +6,7 @@
 
 mod locate;
 pub mod open;
+mod own;
 pub mod whiteout;
 
 pub use locate::{Candidate, Kind, candidates, digest_in_path};

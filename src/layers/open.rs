@@ -15,6 +15,7 @@ use crate::request::descriptor::Markers;
 use crate::request::{Digest, LayerName, Request};
 
 use super::locate::{Candidate, Kind, candidates, digest_in_path};
+use super::own;
 
 /// A directory of an image, opened.
 #[derive(Debug)]
@@ -33,9 +34,6 @@ pub struct Layer {
 
 /// The directories of one request, bottom first.
 pub type Found = Vec<Layer>;
-
-/// The ID under which owners show that a user namespace does not map (kernel.overflowuid).
-const OVERFLOW: u32 = 65534;
 
 /// How much is shown of an image's name.
 const MAX_IMAGE: usize = 256;
@@ -295,7 +293,7 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
         Mode::empty(),
     )?;
     if place.local {
-        own(&root)?;
+        own::check(&root, &place.root)?;
     }
     let open = || {
         rustix::fs::openat2(
@@ -317,17 +315,6 @@ fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
     fd
 }
 
-/// Refuses a tree of local layers that another user could have written to.
-fn own(root: &OwnedFd) -> std::result::Result<(), Errno> {
-    let stat = rustix::fs::fstat(root)?;
-    let euid = rustix::process::geteuid().as_raw();
-    // In a user namespace the host's root shows as the overflow ID, and so does everybody else; but
-    // these trees lie below a directory that is root's or the caller's own.
-    let roots = stat.st_uid == 0 || stat.st_uid == OVERFLOW && crate::host::in_user_namespace();
-    let trusted = (roots || stat.st_uid == euid) && stat.st_mode & 0o022 == 0;
-    trusted.then_some(()).ok_or(Errno::PERM)
-}
-
 /// The one line that names a layer of the local trees, and the remedy.
 fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
     let root = place.root.display();
@@ -342,7 +329,9 @@ fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
         }
         Errno::PERM => (
             format!("the local layers in {root} could have been written by another user"),
-            format!("make them root's or your own: chown; chmod go-w {root}"),
+            format!(
+                "make {root} and all directories above it root's or your own: chown; chmod go-w"
+            ),
         ),
         _ => (
             format!(

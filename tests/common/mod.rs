@@ -1,6 +1,7 @@
 //! What the tests in the laboratory share: podman with one runtime or the other, and what it said.
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
+pub mod described;
 pub mod linked;
 pub mod noted;
 pub mod rootless;

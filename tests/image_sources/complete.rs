@@ -6,7 +6,7 @@ use crate::common::{CVMFS_RUN, lab, run};
 use crate::{Pulled, Scratch, image, publish, truth, user};
 
 /// An image in the registry with one layer more than the repository has.
-fn with_a_layer_more(name: &str, text: &str) -> String {
+pub fn with_a_layer_more(name: &str, text: &str) -> String {
     let scratch = Scratch::new();
     let layout = scratch.at("oci");
     let source = format!("oci:{}:busybox-1.35", truth());

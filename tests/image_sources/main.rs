@@ -6,11 +6,15 @@ mod common;
 #[path = "../common/registry.rs"]
 mod registry;
 
+mod bars;
 mod broken;
 mod complete;
 mod hostile;
+mod local;
 mod places;
 mod platforms;
+mod policy;
+mod public;
 mod registries;
 
 use std::path::{Path, PathBuf};
@@ -49,8 +53,7 @@ fn publish(source: &str, name: &str) -> String {
 }
 
 fn inspect(name: &str) -> Value {
-    let text = CVMFS_RUN.ok(&["image", "inspect", name]);
-    serde_json::from_str::<Value>(&text).expect("JSON")[0].clone()
+    common::described::inspect(&CVMFS_RUN, name)
 }
 
 /// The manifest of the only image of a layout.

@@ -20,7 +20,7 @@ fn blob(layout: &Path, kind: &str, value: &Value) -> Value {
 }
 
 /// An index of busybox and of its twin for another processor, in the registry.
-fn index(name: &str) -> String {
+pub fn index(name: &str) -> String {
     let scratch = Scratch::new();
     let layout = scratch.0.join("oci");
     let source = format!("oci:{}:busybox-1.35", truth());

@@ -1,6 +1,6 @@
 //! An image that only a registry tells of; its layers lie in the repository.
 
-use crate::common::CVMFS_RUN;
+use crate::common::{CVMFS_RUN, described};
 use crate::{Pulled, Scratch, image, inspect, manifest, publish, truth, user};
 
 const IMAGES: [(&str, &str); 4] = [
@@ -19,34 +19,12 @@ fn every_image_of_a_registry_is_pulled_thin_and_is_told_of_as_the_whole_one() {
         );
         let _pulled = Pulled(name.clone());
         image(&["pull", &name]).ok();
-        let (thin, whole) = (
-            inspect(&name),
-            inspect(&format!(
-                "localhost/whole/{}",
-                name.rsplit('/').next().expect("a name")
-            )),
+        let whole = format!(
+            "localhost/whole/{}",
+            name.rsplit('/').next().expect("a name")
         );
-        for key in [
-            "Config",
-            "User",
-            "Labels",
-            "Os",
-            "Architecture",
-            "Created",
-            "HealthCheck",
-        ] {
-            assert_eq!(thin[key], whole[key], "{name}: {key}");
-        }
-        let history = |image: &serde_json::Value| {
-            let mut steps = image["History"].as_array().expect("history").clone();
-            for step in &mut steps {
-                step.as_object_mut().expect("a step").remove("empty_layer");
-            }
-            steps
-        };
-        let mut steps = history(&thin);
-        steps.pop().expect("a step of its own");
-        assert_eq!(steps, history(&whole), "{name}");
+        described::equal(&CVMFS_RUN, &name, &whole);
+        let (thin, whole) = (inspect(&name), inspect(&whole));
         let annotations = &thin["Annotations"];
         assert_eq!(annotations["org.opencontainers.image.base.name"], *name);
         assert_eq!(

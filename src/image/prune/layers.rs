@@ -6,14 +6,14 @@
 //! ```
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::super::remove;
 use crate::error::{Context, Error, Result};
 
 /// The name of the lock in a tree.
@@ -131,29 +131,14 @@ pub fn remove(surplus: &Surplus) -> Result<()> {
             aside
         }
     };
-    match fs::remove_dir_all(&path) {
-        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
-            // Directories have the modes that the image gave them.
-            open_up(&path).doing(doing)?;
-            fs::remove_dir_all(&path).doing(doing)
-        }
-        removed => removed.doing(doing),
-    }
-}
-
-fn open_up(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
+    remove::tree(&path).doing(doing)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
