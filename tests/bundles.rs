@@ -195,6 +195,30 @@ fn a_container_that_does_not_read_its_terminal_is_read_nevertheless() {
 }
 
 #[test]
+fn new_limits_leave_the_rules_of_devices_as_they_are() {
+    let said = same(|runtime| {
+        let mut bundle = busybox(runtime, "exec sleep 1000");
+        for set in ["bounding", "effective", "permitted"] {
+            let caps = bundle.config["process"]["capabilities"][set].as_array_mut();
+            caps.expect("a list").push(json!("CAP_MKNOD"));
+        }
+        bundle.write();
+        bundle.create();
+        bundle.verb(&["start"]).ok();
+        // The host's console, its memory, and what every container may open.
+        let script = "for d in 5:1 1:1 1:3; do /bin/busybox rm -f /d; /bin/busybox mknod /d c ${d%:*} ${d#*:}; (: </d) 2>/dev/null && echo $d; done; true";
+        let opened = || {
+            let mut exec = bundle.command(&["exec"]);
+            common::run(exec.args(["/bin/sh", "-c", script])).ok()
+        };
+        let before = opened();
+        bundle.verb(&["update", "--memory", "67108864"]).ok();
+        (before, opened())
+    });
+    assert_eq!(said, ("1:3".to_owned(), "1:3".to_owned()));
+}
+
+#[test]
 fn a_reader_that_goes_is_no_failure() {
     let bundle = busybox("cvmfs-run", "exec sleep 1000");
     bundle.create();

@@ -8,7 +8,7 @@ use libcontainer::oci_spec::runtime::{LinuxCpu, LinuxResources};
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::engine::{cgroup, normalise, rdt, systemd, weight};
+use crate::engine::{cgroup, hierarchies, normalise, rdt, systemd, weight};
 use crate::error::{Context as _, Error, Result};
 use crate::host::Cgroup as Cgroups;
 
@@ -101,23 +101,23 @@ impl Update {
     pub fn exec(self, context: &Context) -> Result<()> {
         let (_, state) = context.load(&self.id)?;
         let mut resources = self.asked()?;
+        // Like runc: the rules of devices are not changed.
+        if let Some(resources) = resources.as_object_mut() {
+            resources.remove("devices");
+        }
         if context.host.cgroup == Cgroups::V2 {
             weight::move_to_unified(&mut resources)?;
         }
-        // The device rules are applied anew with every change: they must stay what they are.
         let config = bundle::read_config(&state.config_file())?;
         let schemata = [&self.l3_cache_schema, &self.mem_bw_schema];
         let schemata: Vec<&str> = schemata.into_iter().flatten().map(String::as_str).collect();
         if !schemata.is_empty() {
             rdt::update(&config, &state.id, &schemata)?;
         }
-        // So is this, with every change of memory.
+        // Applied anew with every change of memory.
         let disable_oom_killer = config
             .pointer("/linux/resources/memory/disableOOMKiller")
             .is_some_and(|asked| asked == true);
-        if let Some(devices) = config.pointer("/linux/resources/devices") {
-            resources["devices"] = devices.clone();
-        }
         normalise::normalise_resources(&mut resources);
         let resources: LinuxResources =
             serde_json::from_value(resources).doing(|| "the limits cannot be used")?;
@@ -148,6 +148,15 @@ impl Update {
                 _ => Err(err),
             })
             .doing(|| format!("cannot change the limits of container {}", state.id))?;
+        // With every change libcgroups allows what it allows all containers. The other rules stay: to
+        // write them again would close all devices for a moment.
+        if context.host.cgroup == Cgroups::V1 {
+            let mut given = json!({"devices": config.pointer("/linux/resources/devices")});
+            normalise::normalise_resources(&mut given);
+            let given = serde_json::from_value(given).doing(|| "config.json has wrong devices")?;
+            let hierarchies = hierarchies::read()?;
+            hierarchies::deny_console(Some(&given), &hierarchies, &state.cgroup)?;
+        }
         match managed {
             true => systemd::apply(&resources, &state.id, state.pid),
             false => Ok(()),
@@ -205,10 +214,7 @@ fn quota_alone(resources: &LinuxResources) -> Option<LinuxResources> {
     let mut quota = LinuxCpu::default();
     quota.set_quota(Some(cpu?.quota()?));
     let mut alone = LinuxResources::default();
-    // The device rules are applied anew with every change.
-    alone
-        .set_devices(resources.devices().clone())
-        .set_cpu(Some(quota));
+    alone.set_cpu(Some(quota));
     Some(alone)
 }
 

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use libcontainer::oci_spec::runtime::{LinuxDeviceType, Mount, MountBuilder, Spec};
+use libcontainer::oci_spec::runtime::{LinuxDeviceType, LinuxResources, Mount, MountBuilder, Spec};
 
 use crate::error::{Context, Error, Result};
 use crate::rootfs::mountinfo;
@@ -249,11 +249,14 @@ pub fn spell_out(
 }
 
 /// Takes the host's console back, which libcgroups allows every container, unless the
-/// specification allows it.
-pub fn deny_console(spec: &Spec, hierarchies: &[Hierarchy], cgroup: &Cgroup) -> Result<()> {
-    let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
-    let rules = resources.and_then(|resources| resources.devices().clone());
-    let allowed = rules.iter().flatten().any(|rule| {
+/// container's rules allow it.
+pub fn deny_console(
+    limits: Option<&LinuxResources>,
+    hierarchies: &[Hierarchy],
+    cgroup: &Cgroup,
+) -> Result<()> {
+    let rules = limits.and_then(|limits| limits.devices().as_ref());
+    let allowed = rules.into_iter().flatten().any(|rule| {
         rule.allow()
             && rule.major().is_none_or(|major| matches!(major, 5 | -1))
             && rule.minor().is_none_or(|minor| matches!(minor, 1 | -1))

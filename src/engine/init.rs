@@ -144,7 +144,9 @@ fn build(create: &mut Create<'_>) -> Result<Stay> {
         hierarchies::follow(&hierarchies, &state.cgroup, true, pid);
     }
     let uid = userns::outer_uid(&args.spec, process.user().uid(), pid);
-    let given = hierarchies::deny_console(&args.spec, &hierarchies, &state.cgroup)
+    let rules = args.spec.linux().as_ref();
+    let rules = rules.and_then(|linux| linux.resources().as_ref());
+    let given = hierarchies::deny_console(rules, &hierarchies, &state.cgroup)
         .and_then(|()| oom::switch_off(&args.spec, &hierarchies, &state.cgroup))
         .and_then(|()| match &limits {
             Some(limits) => systemd::apply(limits, &state.id, pid),
