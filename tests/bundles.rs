@@ -99,37 +99,32 @@ fn a_mount_point_may_be_named_by_its_path_on_the_host() {
     assert_eq!(said, "found\ndirectory");
 }
 
-/// The session keyrings that a process of the container sees.
-fn keyrings(bundle: &Bundle) -> (String, String) {
-    let names = |text: &str| {
-        let names = text
-            .split_whitespace()
-            .filter(|word| word.starts_with("_ses"));
-        names.map(str::to_owned).collect::<Vec<_>>().join(" ")
-    };
-    bundle.create();
-    bundle.verb(&["start"]).ok();
-    let keys = bundle.dir.join("rootfs/keys");
-    while !keys.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let first = std::fs::read_to_string(keys).expect("written by the container");
-    let mut exec = bundle.command(&["exec"]);
-    let further = common::run(exec.args(["/bin/cat", "/proc/keys"])).ok();
-    (names(&first), names(&further))
-}
-
 #[test]
-fn a_further_process_has_the_containers_keyring_and_not_the_callers() {
-    let script = "cat /proc/keys >/new; /bin/busybox mv /new /keys; exec sleep 1000";
-    let (first, further) = same(|runtime| {
-        let mut bundle = busybox(runtime, script);
-        bundle.config["linux"]["maskedPaths"] = json!([]);
-        bundle.write();
-        keyrings(&bundle)
-    });
-    assert_eq!(first, "_ses.it:");
-    assert_eq!(further, first);
+fn a_further_process_joins_the_containers_keyring_where_it_has_one() {
+    for (options, joined) in [(&["create"][..], 1), (&["create", "--no-new-keyring"], 0)] {
+        let bundle = busybox("cvmfs-run", "exec sleep 1000");
+        let mut create = bundle.command(options);
+        create
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        assert!(create.status().expect("cvmfs-run").success());
+        bundle.verb(&["start"]).ok();
+        let trace = bundle.dir.join("trace");
+        let exec = bundle.command(&["exec"]);
+        let mut traced = std::process::Command::new("strace");
+        traced.args(["-f", "-e", "trace=keyctl", "-o"]).arg(&trace);
+        traced.arg(exec.get_program()).args(exec.get_args());
+        common::run(
+            traced
+                .args(["/bin/cat", "/proc/version"])
+                .current_dir(&bundle.dir),
+        )
+        .ok();
+        let text = std::fs::read_to_string(&trace).expect("the trace");
+        let calls = text.matches("keyctl(KEYCTL_JOIN_SESSION_KEYRING, \"_ses.it\")");
+        assert_eq!(calls.count(), joined, "{text}");
+    }
 }
 
 #[test]

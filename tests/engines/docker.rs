@@ -116,8 +116,9 @@ const CASES: [Case; 31] = [
         "start --memory 64m --memory-swap 64m --pids-limit 50 --cpu-shares 512 --cpus 0.5 --cpuset-cpus 0 $i/busybox:1.35 sleep 1000; at() { docker exec $c cat /sys/fs/cgroup/$1; }; at memory/memory.limit_in_bytes; at pids/pids.max; at cpu/cpu.shares; at cpu/cpu.cfs_quota_us; at cpuset/cpuset.cpus; docker update --memory 32m --pids-limit 20 --cpu-shares 256 $c >/dev/null; at memory/memory.limit_in_bytes; at pids/pids.max; at cpu/cpu.shares; docker exec $c sed s/[0-9a-f]*$// /proc/self/cgroup; docker stats --no-stream --format '{{.Name}} {{.PIDs}}' $c",
     ),
     (
+        // containerd's shim watches from when the container has started, and tells Docker by itself.
         "out of memory",
-        "docker run --runtime $runtime --name $c --memory 16m --memory-swap 16m $i/python:3.11 python3 -c 'x = bytearray(10 ** 8)' >/dev/null 2>&1 || echo $?; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' $c",
+        "docker run --runtime $runtime --name $c --memory 16m --memory-swap 16m $i/python:3.11 python3 -c 'import time; time.sleep(1); x = bytearray(10 ** 8)' >/dev/null 2>&1 || echo $?; for i in $(seq 30); do docker inspect -f '{{.State.OOMKilled}}' $c | grep -q true && break; sleep 0.1; done; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' $c",
     ),
     (
         "volumes",
