@@ -283,6 +283,8 @@ fn main() -> ExitCode {
     // A podman of an earlier test's keeps the mounts of its time, without the tunnel.
     let _ = run(&mut shell(Driver::Fuse, "podman system migrate"));
     failed += all(Driver::Fuse, &chosen);
+    // Layers that podman has copied for other IDs, in another test, would be taken for --userns.
+    let _ = run(&mut shell(Driver::Native, "podman rmi -af"));
     set_up(Driver::Native, &IMAGES);
     failed += usize::from(!foreign_owners());
     let client = Claimed::mount();
