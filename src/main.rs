@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     };
     let result = log::open(cli.global.log.clone(), cli.global.log_format, level)
         .and_then(|()| dispatch(cli));
+    engine::grace::end();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(err) => {

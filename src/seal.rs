@@ -12,6 +12,7 @@ use std::process::Command;
 
 use libcontainer::syscall::linux::{self, MountAttr};
 use libcontainer::syscall::syscall::create_syscall;
+use nix::unistd::Pid;
 use rustix::fs::{Access, CWD, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
@@ -31,8 +32,7 @@ pub fn ensure() -> Result<()> {
         let _ = rustix::thread::set_name(c"cvmfs-run");
         return Ok(());
     }
-    grace::begin();
-    match begin_anew() {
+    match begin_anew(grace::begin()) {
         // Without the privilege to mount there is none to write to a file of root's either.
         Err(_) if rustix::fs::access(EXE, Access::WRITE_OK).is_err() => Ok(()),
         Err(err) => Err(Error::caused(doing(), err)),
@@ -60,7 +60,7 @@ fn own_mount() -> std::result::Result<OwnedFd, Errno> {
     }
 }
 
-fn begin_anew() -> Result<std::convert::Infallible> {
+fn begin_anew(copy: Option<Pid>) -> Result<std::convert::Infallible> {
     let file = own_mount().doing(|| "cannot mount it by itself")?;
     let read_only = MountAttr {
         attr_set: linux::MOUNT_ATTR_RDONLY,
@@ -85,6 +85,11 @@ fn begin_anew() -> Result<std::convert::Infallible> {
     if let Some(entered) = direct::entered() {
         anew.env(direct::MARK, entered);
     }
+    match copy {
+        Some(copy) => anew.env(grace::COPY, copy.to_string()),
+        // The caller's word for it is not ours.
+        None => anew.env_remove(grace::COPY),
+    };
     let err = anew.exec();
     Err(Error::caused("cannot execute it from there", err))
 }

@@ -229,3 +229,29 @@ fn a_reader_that_goes_is_no_failure() {
         "{said:?}"
     );
 }
+
+#[test]
+fn no_process_but_the_containers_is_left_to_the_caller() {
+    // conmon adopts what a runtime leaves, and an unknown child that ends while podman attaches
+    // can lose it what the container writes. Nobody here waits for what is left: it stays in sight.
+    let script = r#"
+        left() { for p in /proc/[0-9]*; do read -r _ _ _ parent _ <$p/stat; [ $parent != 1 ] || echo $1; done; }
+        $runtime --root state create --pid-file pid it </dev/null >/dev/null 2>&1 && left create
+        $runtime --root state start it && left start
+        $runtime --root state exec --detach --pid-file exec-pid it sleep 500 </dev/null >/dev/null 2>&1 && left exec
+    "#;
+    let left = same(|runtime| {
+        let bundle = busybox(runtime, "exec sleep 1000");
+        let mut command = std::process::Command::new("unshare");
+        let options = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+        command
+            .args(options)
+            .args(["bash", "-c", r#"exec cat < <(bash -c "$script")"#])
+            .env("script", script)
+            .env("runtime", runtime)
+            .current_dir(&bundle.dir);
+        common::run(&mut command).ok()
+    });
+    // With the shell that counts.
+    assert_eq!(left, "create\ncreate\nstart\nstart\nexec\nexec\nexec");
+}

@@ -235,8 +235,12 @@ pub fn arguments(fallback: &Fallback, root: &Path, verb: &[String]) -> Vec<Strin
 
 /// Becomes the fallback runtime: signals and exit codes are its own from here on.
 pub fn become_it(fallback: &Fallback, arguments: &[String]) -> Error {
+    super::grace::end();
     crate::sys::reset_signals();
-    let err = Command::new(&fallback.program).args(arguments).exec();
+    let err = Command::new(&fallback.program)
+        .args(arguments)
+        .env_remove(super::grace::COPY)
+        .exec();
     Error::caused(
         format!(
             "cannot start the fallback runtime {}",

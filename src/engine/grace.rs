@@ -8,15 +8,21 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Begins the wait, beside this process. Where it cannot be begun nothing is lost but time.
-pub fn begin() {
+use nix::unistd::Pid;
+
+/// The environment variable that holds the copy's number when this program has begun anew.
+pub const COPY: &str = "CVMFS_RUN_GRACE";
+
+/// Begins the wait, beside this process; gives the copy, which [`end`] reaps. Where the wait cannot
+/// be begun nothing is lost but time.
+pub fn begin() -> Option<Pid> {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return None;
     }
-    // The copy is left to whoever adopts it: this process must wait for no child but its own
-    // container's, since the end of an executed program belongs to the caller.
-    if let Ok(None) = crate::sys::fork() {
+    let copy = crate::sys::fork().ok()?;
+    if copy.is_none() {
         for cgroup in own() {
             // Opened, never made: on other hosts there may be no cgroup of that path.
             let file = File::options()
@@ -27,6 +33,22 @@ pub fn begin() {
             }
         }
         std::process::exit(0);
+    }
+    copy
+}
+
+/// Reaps the copy, by its number alone: other children may be somebody else's to wait for.
+///
+/// An orphan would be the caller's, and conmon loses what a container wrote when a child that it
+/// does not know ends while podman attaches: it then looks for the container's end before it has
+/// accepted the connection.
+pub fn end() {
+    static ENDED: AtomicBool = AtomicBool::new(false);
+    let copy = std::env::var(COPY).ok().and_then(|pid| pid.parse().ok());
+    if let Some(copy @ 1..) = copy
+        && !ENDED.swap(true, Ordering::Relaxed)
+    {
+        let _ = nix::sys::wait::waitpid(Pid::from_raw(copy), None);
     }
 }
 
