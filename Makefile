@@ -24,12 +24,14 @@ BIN = target/release
 endif
 export CVMFS_RUN_BIN = $(CURDIR)/$(BIN)
 
-.PHONY: build tools trixie test matrix lint demo bench man install uninstall clean
+.PHONY: build libraries tools trixie test matrix lint demo bench man install uninstall clean
 
-build:
+build: libraries
+	$(STATICALLY) cargo build --release --locked
+
+libraries:
 	@[ -z "$(STATIC)" ] || [ -e "$$(pkg-config --variable=libdir libseccomp)/libseccomp.a" ] || \
 	    { echo "no libseccomp.a: run make tools, or build dynamic programs with make STATIC=" >&2; exit 1; }
-	$(STATICALLY) cargo build --release --locked
 
 # What the build and the tests need of Debian.
 tools:
@@ -39,11 +41,13 @@ tools:
 trixie: tools
 	@tests/trixie make
 
-lint:
+# As the tests are built, so that they share what both need of the dependencies.
+lint: libraries
 	cargo fmt --check
-	cargo clippy --locked --all-targets --features lab -- -D warnings
+	$(STATICALLY) cargo clippy --release --locked --all-targets --features lab -- -D warnings
 
-test: tools trixie build
+# The programs are built with the tests.
+test: tools trixie libraries
 	cargo fetch --locked
 	cargo build --release --locked --manifest-path tests/client/Cargo.toml
 	$(STATICALLY) cargo test --release --locked --features lab --tests --no-run
