@@ -32,11 +32,15 @@ pub fn ensure() -> Result<()> {
         let _ = rustix::thread::set_name(c"cvmfs-run");
         return Ok(());
     }
-    match begin_anew(grace::begin()) {
+    let copy = grace::begin();
+    let Err(err) = begin_anew(copy);
+    if let Some(copy) = copy {
+        grace::reap(copy);
+    }
+    match rustix::fs::access(EXE, Access::WRITE_OK) {
         // Without the privilege to mount there is none to write to a file of root's either.
-        Err(_) if rustix::fs::access(EXE, Access::WRITE_OK).is_err() => Ok(()),
-        Err(err) => Err(Error::caused(doing(), err)),
-        Ok(never) => match never {},
+        Err(_) => Ok(()),
+        Ok(()) => Err(Error::caused(doing(), err)),
     }
 }
 

@@ -235,7 +235,7 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
     // conmon adopts what a runtime leaves, and an unknown child that ends while podman attaches
     // can lose it what the container writes. Nobody here waits for what is left: it stays in sight.
     let script = r#"
-        left() { for p in /proc/[0-9]*; do read -r _ _ _ parent _ <$p/stat; [ $parent != 1 ] || echo $1; done; }
+        left() { for p in /proc/[0-9]*; do read -r _ _ _ parent _ <$p/stat && [ $parent = 1 ] && echo $1; done; true; }
         $runtime --root state create --pid-file pid it </dev/null >/dev/null 2>&1 && left create
         $runtime --root state start it && left start
         $runtime --root state exec --detach --pid-file exec-pid it sleep 500 </dev/null >/dev/null 2>&1 && left exec

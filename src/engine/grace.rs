@@ -8,15 +8,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::Pid;
 
 /// The environment variable that holds the copy's number when this program has begun anew.
 pub const COPY: &str = "CVMFS_RUN_GRACE";
 
-/// Begins the wait, beside this process; gives the copy, which [`end`] reaps. Where the wait cannot
-/// be begun nothing is lost but time.
+/// Begins the wait, beside this process; gives the copy, which this process reaps by [`end`] when
+/// it has begun anew, else by [`reap`]. Where the wait cannot be begun nothing is lost but time.
 pub fn begin() -> Option<Pid> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -37,19 +36,22 @@ pub fn begin() -> Option<Pid> {
     copy
 }
 
-/// Reaps the copy, by its number alone: other children may be somebody else's to wait for.
+/// Reaps the copy that this process began before it began anew.
 ///
-/// An orphan would be the caller's, and conmon loses what a container wrote when a child that it
-/// does not know ends while podman attaches: it then looks for the container's end before it has
-/// accepted the connection.
+/// An orphan would be the caller's. conmon looks for its container's end when any child of its own
+/// ends; an unknown one that ends while podman attaches can make it find that end before it has
+/// accepted the connection, and what the container wrote would reach nobody.
 pub fn end() {
-    static ENDED: AtomicBool = AtomicBool::new(false);
     let copy = std::env::var(COPY).ok().and_then(|pid| pid.parse().ok());
-    if let Some(copy @ 1..) = copy
-        && !ENDED.swap(true, Ordering::Relaxed)
-    {
-        let _ = nix::sys::wait::waitpid(Pid::from_raw(copy), None);
+    if let Some(copy @ 1..) = copy {
+        reap(Pid::from_raw(copy));
     }
+}
+
+/// Reaps the copy, by its number alone: other children may be somebody else's to wait for.
+pub fn reap(copy: Pid) {
+    // It may have been reaped with the others of a container in the foreground.
+    let _ = nix::sys::wait::waitpid(copy, None);
 }
 
 /// Where this process's cgroup may be found: with one hierarchy, and beside those of version 1.
