@@ -2,14 +2,20 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bundle::{Bundle, mounts};
 use crate::common::{CVMFS_RUN, Container, run};
 use crate::truth::digests;
 
 /// How often it is killed.
-const TIMES: u64 = 30;
+const TIMES: u32 = 30;
+
+/// The moments at which it is killed, if the whole takes `whole`: all through it, and round again
+/// for the kills that came too late.
+fn moments(whole: Duration) -> impl Iterator<Item = Duration> {
+    (0..10 * TIMES).map(move |at| whole * (at % TIMES) / TIMES)
+}
 
 /// The runtimes that are running with `id` in their arguments.
 fn runtimes(id: &str) -> Vec<i32> {
@@ -42,8 +48,8 @@ fn after_a_kill_at_any_moment_podman_start_works() {
     let expected = CVMFS_RUN.ok(&["start", "-a", name]);
     let merged = CVMFS_RUN.ok(&["mount", name]);
     CVMFS_RUN.ok(&["umount", name]);
-    let mut killed = 0;
-    for at in 0..TIMES {
+    // Starts the container, waits until its runtime runs, and lets `then` do something to that.
+    let start = |then: &mut dyn FnMut(i32)| {
         let mut start = CVMFS_RUN
             .command(&["start", "-a", name])
             .stdin(Stdio::null())
@@ -51,27 +57,40 @@ fn after_a_kill_at_any_moment_podman_start_works() {
             .stderr(Stdio::null())
             .spawn()
             .expect("podman");
-        let runtime = loop {
+        while start.try_wait().expect("podman").is_none() {
             if let Some(pid) = runtimes(&id).first() {
-                break Some(*pid);
+                then(*pid);
+                break;
             }
-            if start.try_wait().expect("podman").is_some() {
-                break None;
-            }
-        };
-        if let Some(pid) = runtime {
-            // Up to 60 ms after it was seen: a create takes about 40.
-            std::thread::sleep(Duration::from_micros(at * 2000));
+        }
+        start.wait().expect("podman");
+    };
+    let mut whole = Duration::ZERO;
+    start(&mut |pid| {
+        let begun = Instant::now();
+        while runtimes(&id).contains(&pid) {}
+        whole = begun.elapsed();
+    });
+    let mut killed = 0;
+    for at in moments(whole) {
+        start(&mut |pid| {
+            std::thread::sleep(at);
             let pid = rustix::process::Pid::from_raw(pid).expect("a process");
             let gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            killed += usize::from(gone.is_ok());
-        }
-        let _ = start.wait();
+            killed += u32::from(gone.is_ok());
+        });
         let again = CVMFS_RUN.run(&["start", "-a", name]);
-        assert_eq!(again.out.trim_end(), expected, "after {at}: {}", again.err);
+        assert_eq!(
+            again.out.trim_end(),
+            expected,
+            "after {at:?}: {}",
+            again.err
+        );
+        if killed == TIMES {
+            break;
+        }
     }
-    println!("killed {killed} of {TIMES} times");
-    assert!(killed > 10, "killed only {killed} times");
+    assert_eq!(killed, TIMES, "in {whole:?}");
     CVMFS_RUN.ok(&["rm", "-f", name]);
     assert!(runtimes(&id).is_empty());
     let merged = PathBuf::from(merged);
@@ -90,26 +109,41 @@ fn after_a_kill_at_any_moment_a_bundle_can_be_run() {
         &["/bin/sh", "-c", "cat /etc/release && echo x >/new"],
     );
     let expected = bundle.verb(&["run"]).ok();
-    let mut killed = 0;
-    for at in 0..TIMES {
-        let mut create = bundle
+    let create = || {
+        bundle
             .command(&["create"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("cvmfs-run");
-        std::thread::sleep(Duration::from_micros(at * 1500));
-        killed += usize::from(create.try_wait().expect("cvmfs-run").is_none());
+            .expect("cvmfs-run")
+    };
+    let delete = || run(&mut bundle.command(&["delete", "--force"]));
+    let begun = Instant::now();
+    assert!(create().wait().expect("cvmfs-run").success());
+    let whole = begun.elapsed();
+    delete();
+    let mut killed = 0;
+    for at in moments(whole) {
+        let mut create = create();
+        std::thread::sleep(at);
+        killed += u32::from(create.try_wait().expect("cvmfs-run").is_none());
         let _ = create.kill();
         let _ = create.wait();
         // What an engine does with a container that was not made.
-        let _ = run(&mut bundle.command(&["delete", "--force"]));
+        delete();
         let again = bundle.verb(&["run"]);
-        assert_eq!(again.out.trim_end(), expected, "after {at}: {}", again.err);
-        assert_eq!(mounts(&bundle.dir).0, 0, "after {at}");
-        assert!(!bundle.state().exists(), "after {at}");
+        assert_eq!(
+            again.out.trim_end(),
+            expected,
+            "after {at:?}: {}",
+            again.err
+        );
+        assert_eq!(mounts(&bundle.dir).0, 0, "after {at:?}");
+        assert!(!bundle.state().exists(), "after {at:?}");
+        if killed == TIMES {
+            break;
+        }
     }
-    println!("killed {killed} of {TIMES} times");
-    assert!(killed > 10, "killed only {killed} times");
+    assert_eq!(killed, TIMES, "in {whole:?}");
 }
