@@ -238,14 +238,17 @@ const LIMITS: [(Driver, &str, &str); 4] = [
     (Driver::Fuse, "build --layers=false", "would be lost"),
 ];
 
-/// What is left over when no container runs any more: states, scratch directories, mounts.
+/// What is left over when no container runs any more: states, scratch directories, mounts,
+/// processes. The process that serves all the user's bridges podman keeps, also when it ends
+/// itself; it is ended first, because it has the mounts that were there when it was started, and a
+/// root that fuse-overlayfs serves for as long.
 // Root's own store, $LAB/graph, is none of this user's: its mounts are seen here, and stay.
 const LEFT: &str = "
+for pid in $(pgrep -u $UID -f '^/usr/bin/slirp4netns .*rootless-netns'); do kill $pid; done
+for try in $(seq 50); do pgrep -u $UID 'slirp4netns|fuse-overlayfs' >/dev/null || break; sleep 0.1; done
 find /run/user/$UID/cvmfs-run -mindepth 1 2>/dev/null
 podman unshare cat /proc/self/mountinfo | grep -v \" $LAB/graph/\" | grep -e ' cvmfs-run ' -e '/merged '
-pgrep -u $UID -l 'conmon|fuse-overlayfs' || true
-# That of all the user's bridges podman keeps.
-pgrep -u $UID -a slirp4netns | grep -v rootless-netns || true";
+pgrep -u $UID -a 'conmon|fuse-overlayfs|slirp4netns' || true";
 
 /// Held by whoever runs cvmfs-run: what the fallback runtime notes is this case's then.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
