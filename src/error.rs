@@ -111,8 +111,27 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// `text` with every control character escaped, so that it stays one line of a log.
+/// `text` without the numbers that the standard library puts after the system's words for an
+/// error, ` (os error 107)`: they tell a user nothing more (pure).
+pub fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out += rest,
+            _ => {
+                out += " (os error ";
+                out += part;
+            }
+        }
+    }
+    out
+}
+
+/// `text` as one line of a log: with every control character escaped, and without the numbers of
+/// errors whose words it has.
 pub fn one_line(text: &str) -> String {
+    let text = without_numbers(text);
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -137,9 +156,22 @@ mod tests {
             .hint("remount it");
         assert_eq!(
             err.to_string(),
-            "cannot open layer\\nX: Transport endpoint is not connected (os error 107); remount it"
+            "cannot open layer\\nX: Transport endpoint is not connected; remount it"
         );
         assert_eq!(err.errno(), Some(libc::ENOTCONN));
+    }
+
+    #[test]
+    fn only_numbers_of_errors_are_left_out() {
+        for (text, expected) in [
+            ("a: b (os error 2)", "a: b"),
+            ("a (os error 2): b (os error 13); c", "a: b; c"),
+            ("a (os error x) (os error 1)", "a (os error x)"),
+            ("a (os error 1", "a (os error 1"),
+            ("a", "a"),
+        ] {
+            assert_eq!(without_numbers(text), expected);
+        }
     }
 
     #[test]

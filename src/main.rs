@@ -65,7 +65,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     }
     let context = Context::new(cli.global)?;
     match command {
-        Command::Create(create) => create.exec(&context).map(|()| 0),
+        Command::Create(create) => create.exec(&context),
         Command::Delete(delete) => delete.exec(&context).map(|()| 0),
         Command::Events(events) => events.exec(&context).map(|()| 0),
         Command::Exec(exec) => exec.exec(&context),
@@ -81,7 +81,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::State(state) => state.exec(&context).map(|()| 0),
         Command::Update(update) => update.exec(&context).map(|()| 0),
         Command::Checkpoint(checkpoint) => checkpoint.exec(&context).map(|()| 0),
-        Command::Restore(restore) => restore.exec(&context).map(|()| 0),
+        Command::Restore(restore) => restore.exec(&context),
         Command::Configure(configure) => configure.exec(&context).map(|()| 0),
         Command::Check(check) => check.exec(&context),
         Command::Inside { .. } | Command::HookAtRoot { .. } | Command::Hold | Command::Spec(_) => {

@@ -255,3 +255,36 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
     // With the shell that counts.
     assert_eq!(left, "create\ncreate\nstart\nstart\nexec\nexec\nexec");
 }
+
+#[test]
+fn a_container_of_the_fallback_runtimes_leaves_nothing_where_it_ends_or_fails() {
+    // Neither crun nor a runtime that notes: crun does not run everywhere.
+    let settings = "fallback = [\"runc\"]\n";
+    for (verb, script, code) in [
+        (&["run"][..], "exit 3", 3),
+        (&["run"], "", 1),
+        (&["run", "--detach"], "", 1),
+        (&["create"], "", 1),
+    ] {
+        let mut bundle = busybox("cvmfs-run", script);
+        std::fs::create_dir(bundle.dir.join("layer")).expect("the bundle is ours");
+        // Only runc makes it; and what is not there cannot be run.
+        bundle.config["linux"]["devices"] =
+            json!([{"path": "/srv/null", "type": "c", "major": 1, "minor": 3}]);
+        if script.is_empty() {
+            bundle.config["process"]["args"] = json!(["/no/such/program"]);
+        }
+        let layers = bundle.dir.join("layer").display().to_string();
+        bundle.config["annotations"] = json!({"run.cvmfs.layers": layers});
+        bundle.write();
+        let file = bundle.dir.join("cvmfs-run.toml");
+        let settings = format!("{settings}roots = [{:?}]\n", bundle.dir);
+        std::fs::write(&file, settings).expect("the bundle is ours");
+        bundle.flags = vec!["--config".into(), file.display().to_string()];
+        let said = bundle.verb(verb);
+        assert_eq!(said.code, code, "{verb:?}: {said:?}");
+        assert_eq!(said.err.contains("no such file"), code == 1, "{said:?}");
+        assert!(!bundle.state().exists(), "{verb:?}: {said:?}");
+        assert_eq!(bundle::mounts(&bundle.dir).0, 0, "{verb:?}");
+    }
+}

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::engine::adopt::{self, Adopted};
 use crate::error::{Error, Result};
 
-use super::{Context, create};
+use super::create::Made;
+use super::{Context, create, there};
 
 /// Write a running container to disk (needs a fallback runtime, and criu)
 #[derive(Clone, Debug, Args)]
@@ -116,8 +118,8 @@ impl Checkpoint {
 }
 
 impl Restore {
-    /// Stacks the container's root, and has a fallback runtime restore it.
-    pub fn exec(self, context: &Context) -> Result<()> {
+    /// Stacks the container's root, and has a fallback runtime restore it; returns the exit code.
+    pub fn exec(self, context: &Context) -> Result<u8> {
         let options = create::Options {
             bundle: self.bundle,
             config: crate::bundle::CONFIG.into(),
@@ -129,9 +131,17 @@ impl Restore {
             preserve_fds: 0,
             restores: true,
         };
-        // Becomes the fallback runtime, so that what is left here is an error.
-        options
-            .create(context, &self.id, !self.detach, None)
-            .map(drop)
+        let create = |foreground| match options.create(context, &self.id, foreground, None)? {
+            Made::There(there) => Ok(there),
+            // It is asked for above.
+            Made::Here(_) => Err(Error::new("libcontainer has no restore")),
+        };
+        if self.detach {
+            return create(false)?.make();
+        }
+        match adopt::adopt::<()>(|| Err(create(true)?.become_it()))? {
+            Adopted::Done(()) => Ok(0),
+            Adopted::Became(pid) => there::wait(context, &self.id, pid),
+        }
     }
 }

@@ -15,7 +15,8 @@ use crate::host::Cgroup as Cgroups;
 use crate::rootfs::{self, Wanted};
 use crate::state::{self, Cgroup, Dir, Fallback, NOTIFY, State, Status};
 
-use super::{Context, FALLBACK};
+use super::there::There;
+use super::{Context, FALLBACK, delete};
 
 /// Create a container; its process waits for `start`
 #[derive(Clone, Debug, Args)]
@@ -63,6 +64,14 @@ pub struct Options {
     pub restores: bool,
 }
 
+/// What came of a creation.
+pub enum Made {
+    /// A container of ours.
+    Here(Created),
+    /// One that the fallback runtime is to make.
+    There(There),
+}
+
 /// A container that was created, and is not started yet.
 pub struct Created {
     /// Its state directory.
@@ -74,11 +83,15 @@ pub struct Created {
 }
 
 impl Create {
-    /// Creates the container.
-    pub fn exec(self, context: &Context) -> Result<()> {
-        let created = self.options.create(context, &self.id, false, None)?;
-        created.stay.for_good();
-        Ok(())
+    /// Creates the container; returns the exit code.
+    pub fn exec(self, context: &Context) -> Result<u8> {
+        match self.options.create(context, &self.id, false, None)? {
+            Made::Here(created) => {
+                created.stay.for_good();
+                Ok(0)
+            }
+            Made::There(there) => there.make(),
+        }
     }
 }
 
@@ -106,7 +119,7 @@ impl Options {
         id: &str,
         foreground: bool,
         console: Option<OwnedFd>,
-    ) -> Result<Created> {
+    ) -> Result<Made> {
         let mut bundle = Bundle::load(&self.bundle, &self.config)?;
         let maps = direct::maps(&bundle.config)?;
         if let Some(maps) = &maps {
@@ -137,10 +150,15 @@ impl Options {
             reasons: Vec::new(),
         };
         match self.build(context, bundle, &dir, &mut state, foreground, console) {
-            Ok(stay) => {
+            Ok(Built::Here(stay)) => {
                 dir.release();
-                Ok(Created { dir, state, stay })
+                Ok(Made::Here(Created { dir, state, stay }))
             }
+            Ok(Built::There(arguments)) => Ok(Made::There(There {
+                dir,
+                state,
+                arguments,
+            })),
             Err(err) => {
                 if let Some(mounted) = &state.mounted
                     && let Err(left) = rootfs::undo(mounted, &dir.path)
@@ -163,7 +181,7 @@ impl Options {
         state: &mut State,
         foreground: bool,
         console: Option<OwnedFd>,
-    ) -> Result<Stay> {
+    ) -> Result<Built> {
         engine::validate::validate(&bundle.config, &context.host)?;
         let config = context.config()?;
         let maps = engine::userns::maps(&bundle.config)?;
@@ -191,7 +209,8 @@ impl Options {
             reasons.push(fallback::RESTORE.to_owned());
         }
         if !reasons.is_empty() {
-            return Err(self.hand_over(context, &config, dir, state, reasons, foreground));
+            let arguments = hand_over(context, &config, dir, state, reasons)?;
+            return Ok(Built::There(arguments));
         }
         let disabled = context.global.cgroup_manager == Some(CgroupManager::Disabled);
         let no_cgroup =
@@ -239,7 +258,7 @@ impl Options {
             })
             .and_then(|()| lifeline.release());
         match result {
-            Ok(()) => Ok(stay),
+            Ok(()) => Ok(Built::Here(stay)),
             Err(err) => {
                 drop(stay);
                 let _ = crate::sys::kill(state.pid, libc::SIGKILL);
@@ -257,44 +276,41 @@ impl Options {
         };
         write_pid_file(path, pid)
     }
+}
 
-    /// Hands the container to the fallback runtime, its root stacked already; returns only what
-    /// went wrong with that.
-    fn hand_over(
-        &self,
-        context: &Context,
-        config: &crate::config::Config,
-        dir: &Dir,
-        state: &mut State,
-        reasons: Vec<String>,
-        foreground: bool,
-    ) -> Error {
-        let program = match fallback::find(config, &context.host, &reasons) {
-            Ok(program) => program,
-            Err(err) => return err,
-        };
-        tracing::info!(
-            "container {} is run by {}, for {}",
-            state.id,
-            program.display(),
-            reasons.join(", ")
-        );
-        let fallback = Fallback {
-            program,
-            flags: context.fallback_flags(),
-        };
-        state.fallback = Some(fallback.clone());
-        state.reasons = reasons;
-        if let Err(err) = dir.save(state) {
-            return err;
-        }
-        let root = dir.path.join(FALLBACK);
-        let arguments = fallback::arguments(&fallback, &root, &super::verb());
-        if foreground || state.mounted.is_some() {
-            tracing::debug!("{} {}", fallback.program.display(), arguments.join(" "));
-        }
-        fallback::become_it(&fallback, &arguments)
-    }
+/// What [`Options::build`] has come to.
+enum Built {
+    Here(Stay),
+    There(Vec<String>),
+}
+
+/// Notes that the container is the fallback runtime's, its root stacked already; gives the
+/// command line for that.
+fn hand_over(
+    context: &Context,
+    config: &crate::config::Config,
+    dir: &Dir,
+    state: &mut State,
+    reasons: Vec<String>,
+) -> Result<Vec<String>> {
+    let program = fallback::find(config, &context.host, &reasons)?;
+    tracing::info!(
+        "container {} is run by {}, for {}",
+        state.id,
+        program.display(),
+        reasons.join(", ")
+    );
+    let fallback = Fallback {
+        program,
+        flags: context.fallback_flags(),
+    };
+    state.fallback = Some(fallback.clone());
+    state.reasons = reasons;
+    dir.save(state)?;
+    let root = dir.path.join(FALLBACK);
+    let arguments = fallback::arguments(&fallback, &root, &super::verb());
+    tracing::debug!("{} {}", fallback.program.display(), arguments.join(" "));
+    Ok(arguments)
 }
 
 /// Removes what a `create` left that was killed after it had written the container's state: the
@@ -305,7 +321,7 @@ fn remove_left_over(root: &Path, id: &str) -> Result<()> {
     };
     let never_started = state.status(&dir) == Status::Stopped && dir.path.join(NOTIFY).exists();
     if never_started && state.fallback.is_none() {
-        return super::delete::delete(&dir, &state, true);
+        return delete::delete(&dir, &state, true);
     }
     Ok(())
 }

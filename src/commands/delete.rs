@@ -104,7 +104,7 @@ fn end(dir: &Dir, state: &State) -> Result<()> {
 }
 
 /// Takes mounts and the state away; everything is tried, and everything is reported.
-fn finish(dir: &Dir, state: &State, mut errors: Vec<Error>) -> Result<()> {
+pub fn finish(dir: &Dir, state: &State, mut errors: Vec<Error>) -> Result<()> {
     // Last: from inside, the container's own processes are out of reach.
     if let Some(maps) = &state.maps
         && let Err(err) = direct::enter_like(maps)

@@ -17,6 +17,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod there;
 pub mod update;
 
 use std::path::PathBuf;

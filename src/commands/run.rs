@@ -7,7 +7,8 @@ use crate::engine::{foreground, terminal::Relay};
 use crate::error::Result;
 use crate::state::Dir;
 
-use super::{Context, create, delete, start};
+use super::create::Made;
+use super::{Context, create, delete, start, there};
 
 /// Create a container, start it, and wait until it has ended
 #[derive(Clone, Debug, Args)]
@@ -37,21 +38,29 @@ impl Run {
             .then(Relay::new)
             .transpose()?;
         let console = relay.as_ref().map(Relay::container_end).transpose()?;
-        let create = |foreground| {
-            let created = self
-                .options
-                .create(context, &self.id, foreground, console)?;
-            created.stay.for_good();
-            Ok((created.dir, created.state))
-        };
         if self.detach {
-            let (dir, state) = create(false)?;
-            return start::start(&dir, &state).map(|()| 0);
+            return match self.options.create(context, &self.id, false, console)? {
+                Made::Here(created) => {
+                    created.stay.for_good();
+                    start::start(&created.dir, &created.state).map(|()| 0)
+                }
+                Made::There(there) => there.make(),
+            };
         }
-        let state = match adopt::adopt(|| create(true).map(|(_, state)| state))? {
+        let made =
+            adopt::adopt(
+                || match self.options.create(context, &self.id, true, console)? {
+                    Made::Here(created) => {
+                        created.stay.for_good();
+                        Ok(created.state)
+                    }
+                    Made::There(there) => Err(there.become_it()),
+                },
+            );
+        let state = match made? {
             Adopted::Done(state) => state,
             // It has made the terminal itself, on ours.
-            Adopted::Became(pid) => return foreground::wait(pid, None),
+            Adopted::Became(pid) => return there::wait(context, &self.id, pid),
         };
         let dir = Dir::made(&context.root, &self.id)?;
         if self.no_subreaper {

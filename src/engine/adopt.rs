@@ -64,7 +64,7 @@ pub fn no_more() -> Result<()> {
 }
 
 /// Ends this process with its parent.
-fn die_with(parent: rustix::process::Pid) -> Result<()> {
+pub fn die_with(parent: rustix::process::Pid) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .doing(|| "cannot tie this process to its parent")?;
     match rustix::process::getppid() == Some(parent) {

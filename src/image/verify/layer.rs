@@ -15,7 +15,7 @@ use super::super::scan::{self, Kind, Scan};
 use super::super::wanted::Wanted;
 use super::compare::compare;
 use super::truth::Entries;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_numbers};
 use crate::request::descriptor::Markers;
 
 /// The largest layers.json that is read, in bytes.
@@ -49,7 +49,7 @@ impl Outcome {
         match self.problems.len() < MAX_PROBLEMS {
             true => {
                 let path = path.map(|path| os(path).display().to_string());
-                self.problems.push((path, what.into()));
+                self.problems.push((path, without_numbers(&what.into())));
             }
             false => self.more += 1,
         }

@@ -1,0 +1,83 @@
+//! A container that the fallback runtime makes: handed over, and taken back when it did not come
+//! to be or is gone there.
+
+use crate::engine::{adopt, fallback, foreground};
+use crate::error::{Error, Result};
+use crate::state::{self, Dir, State};
+use crate::{log, sys};
+
+use super::{Context, FALLBACK, delete};
+
+/// A container that is ready to be handed over: its root is stacked, its record says who has it.
+#[derive(Debug)]
+pub struct There {
+    /// Its state directory.
+    pub dir: Dir,
+    /// Its record.
+    pub state: State,
+    /// The command line of the fallback runtime.
+    pub arguments: Vec<String>,
+}
+
+impl There {
+    /// Becomes the fallback runtime; returns only what went wrong with that.
+    pub fn become_it(self) -> Error {
+        let err = match &self.state.fallback {
+            Some(fallback) => fallback::become_it(fallback, &self.arguments),
+            None => Error::new(format!("container {} is no other's", self.state.id)),
+        };
+        forget(&self.dir, &self.state);
+        err
+    }
+
+    /// Has the fallback runtime do it, and waits for that; its exit code. One that fails has said
+    /// why, and leaves nothing of ours.
+    pub fn make(mut self) -> Result<u8> {
+        let parent = rustix::process::getpid();
+        let Some(child) = sys::fork().map_err(|err| {
+            forget(&self.dir, &self.state);
+            Error::caused(
+                "cannot start a process that becomes the fallback runtime",
+                err,
+            )
+        })?
+        else {
+            let failed = adopt::die_with(parent)
+                .err()
+                .unwrap_or_else(|| self.become_it());
+            log::fatal(&failed.to_string());
+            std::process::exit(1);
+        };
+        let code = foreground::wait(child.as_raw(), None)?;
+        if code != 0 && !has_it(&self.dir, &self.state.id) {
+            forget(&self.dir, &self.state);
+        }
+        self.dir.release();
+        Ok(code)
+    }
+}
+
+/// Waits for a child that has become the fallback runtime; its exit code. A container that does
+/// not outlive it is forgotten.
+pub fn wait(context: &Context, id: &str, pid: i32) -> Result<u8> {
+    let code = foreground::wait(pid, None)?;
+    if let Ok((dir, state)) = state::load(&context.root, id)
+        && state.fallback.is_some()
+        && !has_it(&dir, id)
+    {
+        forget(&dir, &state);
+    }
+    Ok(code)
+}
+
+/// Whether the fallback runtime knows the container: all of them keep a directory of its name.
+fn has_it(dir: &Dir, id: &str) -> bool {
+    dir.path.join(FALLBACK).join(id).exists()
+}
+
+/// Takes away what was made for a container that does not exist there; what is left is told.
+fn forget(dir: &Dir, state: &State) {
+    if let Err(left) = delete::finish(dir, state, Vec::new()) {
+        tracing::warn!("{left}");
+    }
+}
