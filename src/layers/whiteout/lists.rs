@@ -18,6 +18,9 @@ pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// each costs an inode of the cache.
 pub(super) const MAX_ENTRIES: usize = 1_000_000;
 
+/// The most bytes that the paths of one layer's lists may have together: 256 MiB.
+pub(super) const MAX_BYTES: usize = 256 << 20;
+
 /// The longest path that a list may hold: `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 
@@ -78,6 +81,12 @@ impl Lists {
             }
         }
         Ok(lists)
+    }
+
+    /// The bytes of their paths.
+    pub fn bytes(&self) -> usize {
+        let lists = [&self.whiteouts, &self.opaque, &self.masked];
+        lists.into_iter().flatten().map(Vec::len).sum()
     }
 
     /// The number of entries.

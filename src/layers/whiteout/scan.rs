@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
 use super::layer::Layer;
-use super::lists::{Lists, MAX_ENTRIES, OPAQUE, PREFIX, RelPath, join};
+use super::lists::{Lists, MAX_BYTES, MAX_ENTRIES, OPAQUE, PREFIX, RelPath, join};
 use super::pool::{self, Pool};
 use super::{CATALOG, Xattrs};
 use crate::error::{Error, Result};
@@ -17,18 +17,19 @@ use crate::error::{Error, Result};
 /// The bytes of a directory that are read at once: what FUSE hands out in one call at most.
 const BUFFER: usize = 64 << 10;
 
+/// The most bytes in the path of a directory that is gone into. A path may well be longer than
+/// `PATH_MAX`; each level costs the walk to it.
+const MAX_DEPTH: usize = 64 << 10;
+
 /// Scans all `layers` at once; gives their lists in the same order.
 ///
 /// Directories are jobs for the pool, so a large layer is read by all its threads. A thread holds
 /// two descriptors at most.
 pub(super) fn scan(layers: &[Arc<Layer>], xattrs: Xattrs, pool: &Pool) -> Result<Vec<Lists>> {
     let names = layers.iter().map(|layer| layer.name.clone()).collect();
-    let found: Arc<Vec<Mutex<Lists>>> = Arc::new(
-        layers
-            .iter()
-            .map(|_| Mutex::new(Lists::default()))
-            .collect(),
-    );
+    // With the bytes of each layer's lists.
+    let found: Arc<Vec<Mutex<(Lists, usize)>>> =
+        Arc::new(layers.iter().map(|_| Mutex::default()).collect());
     let out = Arc::clone(&found);
     let first = (0..layers.len())
         .map(|index| (index, RelPath::new()))
@@ -47,19 +48,27 @@ pub(super) fn scan(layers: &[Arc<Layer>], xattrs: Xattrs, pool: &Pool) -> Result
             }
         };
         let (lists, subdirs) = directory(layer, &dir, foreign)?;
-        let mut all = pool::lock(&out[index]);
-        all.absorb(lists);
-        if all.len() > MAX_ENTRIES {
-            let name = &layer.name;
+        let name = &layer.name;
+        if let Some(subdir) = subdirs.iter().find(|subdir| subdir.len() > MAX_DEPTH) {
             return Err(Error::new(format!(
-                "layer {name} has over {MAX_ENTRIES} markers"
+                "layer {name} has directories deeper than {MAX_DEPTH} bytes: {}...",
+                String::from_utf8_lossy(&subdir[..subdir.len().min(100)])
+            )));
+        }
+        let (all, bytes) = &mut *pool::lock(&out[index]);
+        *bytes += lists.bytes();
+        all.absorb(lists);
+        if all.len() > MAX_ENTRIES || *bytes > MAX_BYTES {
+            return Err(Error::new(format!(
+                "layer {name} has over {MAX_ENTRIES} markers, or {} MiB of their paths",
+                MAX_BYTES >> 20
             )));
         }
         Ok(subdirs)
     })?;
     Ok(found
         .iter()
-        .map(|lists| std::mem::take(&mut *pool::lock(lists)))
+        .map(|found| std::mem::take(&mut pool::lock(found).0))
         .collect())
 }
 

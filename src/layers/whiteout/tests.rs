@@ -40,6 +40,10 @@ impl Place {
     }
 
     fn prepare(&self, digest: Option<&str>, markers: Option<&Markers>) -> Vec<Trees> {
+        self.try_prepare(digest, markers).unwrap()
+    }
+
+    fn try_prepare(&self, digest: Option<&str>, markers: Option<&Markers>) -> Result<Vec<Trees>> {
         let cache = Cache::open(&self.base.path().join("cache")).unwrap();
         let layer = File::open(self.layer()).unwrap();
         let source = Source {
@@ -48,7 +52,7 @@ impl Place {
             digest,
             markers,
         };
-        prepare(&cache, &[source], Xattrs::User, LIMIT).unwrap()
+        prepare(&cache, &[source], Xattrs::User, LIMIT)
     }
 
     /// What the tree below the layer hides in its root.
@@ -335,4 +339,10 @@ fn a_layer_deeper_than_the_longest_path_is_scanned() {
         let dir = layer::open(tree.as_ref().unwrap().as_fd(), deep.as_bytes()).unwrap();
         assert_eq!(names(Some(&dir)), [wanted]);
     }
+    for _ in 20..270 {
+        rustix::fs::mkdirat(&dir, &name, rustix::fs::Mode::RWXU).unwrap();
+        dir = layer::open(dir.as_fd(), name.as_bytes()).unwrap();
+    }
+    let err = place.try_prepare(None, None).unwrap_err().to_string();
+    assert!(err.contains("deeper than 65536 bytes: nnn"), "{err}");
 }

@@ -52,6 +52,50 @@ pub(super) struct Directory {
 /// A tree's directories by path. In the order of bytes a directory comes before what is in it.
 pub(super) type Tree = BTreeMap<RelPath, Directory>;
 
+/// The most bytes that the directories of a tree may take in memory: 256 MiB. Whoever lists a long
+/// path asks for all the directories that lead to it, thousands with each.
+const MAX_TREE: usize = 256 << 20;
+
+/// A tree that is being made, and may not grow without end.
+#[derive(Default)]
+struct Growing {
+    tree: Tree,
+    bytes: usize,
+}
+
+impl Growing {
+    /// Adds a directory, if there is none of that path yet.
+    fn add(&mut self, path: &[u8], directory: impl FnOnce() -> Directory) -> Result<()> {
+        if !self.tree.contains_key(path) {
+            self.bytes += path.len() + size_of::<(RelPath, Directory)>();
+            if self.bytes > MAX_TREE {
+                return Err(Error::new(format!(
+                    "its whiteouts lie in too many directories: over {} MiB of them",
+                    MAX_TREE >> 20
+                )));
+            }
+            self.tree.insert(path.to_vec(), directory());
+        }
+        Ok(())
+    }
+
+    /// The directory `path`, made with all that lead to it.
+    fn chain(&mut self, path: &[u8]) -> Result<&mut Directory> {
+        for dir in ancestors(path).chain([b"".as_slice(), path]) {
+            self.add(dir, Directory::default)?;
+        }
+        Ok(self.tree.entry(path.to_vec()).or_default())
+    }
+
+    /// The tree. Sets came in any order; a digest needs one.
+    fn done(mut self) -> Tree {
+        for directory in self.tree.values_mut() {
+            directory.whiteouts.sort_unstable();
+        }
+        self.tree
+    }
+}
+
 /// What is to be stacked around a layer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -69,7 +113,7 @@ impl Plan {
         mut attributes: impl FnMut(&[u8]) -> Result<Found>,
     ) -> Result<Self> {
         let bottom = lists.opaque.iter().any(Vec::is_empty);
-        let below = if bottom { Tree::new() } else { below(lists) };
+        let below = if bottom { Tree::new() } else { below(lists)? };
         let above = above(lists, &mut attributes)?;
         let some = |tree: Tree| (!tree.is_empty()).then_some(tree);
         Ok(Self {
@@ -141,8 +185,8 @@ pub(super) fn hex(hash: Sha256) -> String {
 ///
 /// Nothing is put beneath a whiteout or an opaque directory: it hides all of it already, and there
 /// a whiteout takes the place that the directory would need.
-fn below(lists: &Lists) -> Tree {
-    let mut tree = Tree::new();
+fn below(lists: &Lists) -> Result<Tree> {
+    let mut tree = Growing::default();
     let whiteouts: HashSet<&[u8]> = lists.whiteouts.iter().map(Vec::as_slice).collect();
     let opaque: HashSet<&[u8]> = lists.opaque.iter().map(Vec::as_slice).collect();
     let is_hidden =
@@ -150,22 +194,21 @@ fn below(lists: &Lists) -> Tree {
     for path in &whiteouts {
         if !is_hidden(path) {
             let (dir, name) = split(path);
-            chain(&mut tree, dir).whiteouts.push(name.to_vec());
+            tree.chain(dir)?.whiteouts.push(name.to_vec());
         }
     }
     for path in &opaque {
         if !whiteouts.contains(path) && !is_hidden(path) {
-            chain(&mut tree, path).opaque = true;
+            tree.chain(path)?.opaque = true;
         }
     }
-    sort(&mut tree);
-    tree
+    Ok(tree.done())
 }
 
 /// The tree that hides the layer's marker files. It merges with the layer, so it has only
 /// directories that the layer has, and they look like the layer's.
 fn above(lists: &mut Lists, attributes: &mut impl FnMut(&[u8]) -> Result<Found>) -> Result<Tree> {
-    let mut tree = Tree::new();
+    let mut tree = Growing::default();
     let masked = std::mem::take(&mut lists.masked);
     let all: HashSet<&[u8]> = masked.iter().map(Vec::as_slice).collect();
     let mut absent: HashSet<Vec<u8>> = HashSet::new();
@@ -177,19 +220,14 @@ fn above(lists: &mut Lists, attributes: &mut impl FnMut(&[u8]) -> Result<Found>)
         let mut chain: Vec<&[u8]> = ancestors(path).collect();
         chain.push(b"");
         for dir in chain.into_iter().rev() {
-            if tree.contains_key(dir) {
+            if tree.tree.contains_key(dir) {
                 continue;
             }
             match attributes(dir)? {
-                Found::Directory(attributes) => {
-                    tree.insert(
-                        dir.to_vec(),
-                        Directory {
-                            attributes,
-                            ..Directory::default()
-                        },
-                    );
-                }
+                Found::Directory(attributes) => tree.add(dir, || Directory {
+                    attributes,
+                    ..Directory::default()
+                })?,
                 found => {
                     if found == Found::Denied {
                         lists.denied(dir.to_vec());
@@ -199,11 +237,9 @@ fn above(lists: &mut Lists, attributes: &mut impl FnMut(&[u8]) -> Result<Found>)
                 }
             }
         }
-        tree.entry(dir.to_vec())
-            .or_default()
-            .whiteouts
-            .push(name.to_vec());
+        tree.chain(dir)?.whiteouts.push(name.to_vec());
     }
+    let mut tree = tree.done();
     // A list that names files of no directory of the layer leaves directories that hide nothing:
     // harmless, and what is hashed and made stays bounded by the list.
     if tree
@@ -213,25 +249,7 @@ fn above(lists: &mut Lists, attributes: &mut impl FnMut(&[u8]) -> Result<Found>)
         tree.clear();
     }
     lists.masked = masked;
-    sort(&mut tree);
     Ok(tree)
-}
-
-/// The directory `path` of a tree, made with all that lead to it.
-fn chain<'a>(tree: &'a mut Tree, path: &[u8]) -> &'a mut Directory {
-    for dir in ancestors(path).chain([b"".as_slice()]) {
-        if !tree.contains_key(dir) {
-            tree.insert(dir.to_vec(), Directory::default());
-        }
-    }
-    tree.entry(path.to_vec()).or_default()
-}
-
-/// Sets came in any order; a digest needs one.
-fn sort(tree: &mut Tree) {
-    for directory in tree.values_mut() {
-        directory.whiteouts.sort_unstable();
-    }
 }
 
 /// Makes a tree, as the directory `name` in `parent`.

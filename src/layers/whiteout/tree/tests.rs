@@ -57,6 +57,22 @@ fn nothing_is_put_beneath_a_whiteout_or_an_opaque_directory() {
 }
 
 #[test]
+fn long_paths_that_ask_for_directories_without_end_are_refused() {
+    let deep = |n: usize| format!("{n}{}", "/d".repeat(2040)).into_bytes();
+    let whiteouts: Vec<RelPath> = (0..100).map(deep).collect();
+    for (masked, whiteouts) in [(vec![], whiteouts.clone()), (whiteouts, vec![])] {
+        let mut lists = Lists {
+            whiteouts,
+            masked,
+            ..Lists::default()
+        };
+        let plan = Plan::new(&mut lists, |_| Ok(Found::Directory(None)));
+        let err = plan.unwrap_err().to_string();
+        assert!(err.contains("too many directories"), "{err}");
+    }
+}
+
+#[test]
 fn an_opaque_root_ends_the_stack_and_needs_no_tree() {
     let mut lists = Lists {
         whiteouts: paths(&["a"]),
