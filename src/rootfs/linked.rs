@@ -15,8 +15,10 @@ use crate::layers;
 use crate::layers::whiteout::Cache;
 use crate::request::Request;
 
+use super::asked::{read_descriptor, same};
 use super::plan::{self, Entry, Part};
-use super::{dress, hidden, join, read_descriptor, same};
+use super::restack::dress;
+use super::{hidden, join};
 
 /// The most links beside one layer. Past one page of mount options podman writes paths relative to
 /// its store; a link then takes 38 bytes (`l/<26 letters>/../diffNN:`), and the upper, the work
