@@ -211,6 +211,58 @@ fn the_same_image_gives_the_same_layers_wherever_it_is_put() {
 }
 
 #[test]
+fn an_image_of_which_only_the_flat_form_is_there_is_flattened_into_one_layer() {
+    let repository = PathBuf::from("/cvmfs").join(unique("only-flat") + ".example.org");
+    let scratch = Scratch::new();
+    let script = r#"
+        mkdir $repository && cd /cvmfs/unpacked.example.org
+        name=registry.hub.docker.com/library/many:40
+        hex=$(jq -r .Config.Digest .metadata/$name/manifest.json) && hex=${hex#sha256:}
+        cp -a --parents .flat/${hex:0:2}/$hex podmanStore/overlay-images/$hex .metadata/$name $repository
+        cvmfs-image thin docker.io/library/many:40 --repository $repository --output $to/thin"#
+        .replace("$repository", &repository.display().to_string())
+        .replace("$to", scratch.shown().as_str());
+    as_root(&script).ok();
+    let name = flat(&format!("oci:{}/thin", scratch.shown()));
+    std::fs::remove_dir_all(&repository).expect("the laboratory is ours");
+    assert_eq!(
+        inspect(&name.0)["RootFS"]["Layers"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+    let whole = "localhost/whole/many:40";
+    // With DUCC's own files for Singularity, and without what DUCC loses in flat trees: times, and
+    // the bits above the permissions.
+    let (own, flat) = (walk(&mounted(whole)), walk(&mounted(&name.0)));
+    let shown = |entry: &Entry| {
+        let Entry {
+            mode,
+            owner,
+            size,
+            target,
+            ..
+        } = entry;
+        (entry.kind, *mode & 0o777, *owner, *size, target.clone())
+    };
+    for (path, entry) in &own {
+        assert_eq!(
+            flat.get(path).map(shown),
+            Some(shown(entry)),
+            "{}",
+            path.display()
+        );
+    }
+    assert!(own.len() > 40, "{}", own.len());
+    for image in [whole, &name.0] {
+        CVMFS_RUN.ok(&["image", "umount", image]);
+    }
+    let words = "cat /counter && ls /layers | wc -l";
+    let own = RUNC.ok(&["run", "--rm", "--network", "none", whole, "sh", "-c", words]);
+    assert_eq!(alone(&name, &format!("IMAGE sh -c \"{words}\"")), own);
+}
+
+#[test]
 fn what_cannot_be_flattened_is_refused_and_leaves_nothing() {
     user();
     let scratch = Scratch::new();
