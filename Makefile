@@ -13,12 +13,12 @@ SYSCONFDIR = /etc
 # libc.a and libseccomp.a; STATIC= builds dynamic ones, where a distribution lacks these.
 STATIC = 1
 ifneq ($(STATIC),)
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATICALLY = CARGO_BUILD_TARGET=$(HOST) \
 	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 	LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH="$$(pkg-config --variable=libdir libseccomp)"
-# Where the built programs are.
-BIN = target/$(HOST)/release
+# Where the built programs are; root, who installs them, may have no Rust.
+BIN = $(if $(HOST),target/$(HOST)/release,$(patsubst %/cvmfs-run,%,$(firstword $(wildcard target/*/release/cvmfs-run))))
 else
 BIN = target/release
 endif
@@ -97,10 +97,14 @@ install:
 	    mode=644; [ ! -x $$file ] || mode=755; \
 	    install -D -m $$mode $$file $(SHARE)/cvmfs-run/$$file || exit; \
 	done
+	sed -i 's|/usr/local/bin/cvmfs-run|$(PREFIX)/bin/cvmfs-run|' \
+	    $(patsubst %,$(SHARE)/cvmfs-run/%,$(filter hooks/oci/% %.conf,$(HOOKS)))
 	[ -e $(CONFIG) ] || install -D -m 644 etc/cvmfs-run.toml $(CONFIG)
 
-# A configuration that was changed stays.
+# A configuration that was changed stays. Without the runtime that its settings name podman does nothing.
 uninstall:
+	@[ ! -e $(DESTDIR)$(SYSCONFDIR)/containers/containers.conf.d/cvmfs-run.conf ] || \
+	    { echo "podman is still told of it: cvmfs-run configure podman --remove" >&2; exit 1; }
 	for program in $(PROGRAMS); do \
 	    rm -f $(DESTDIR)$(PREFIX)/bin/$$program $(SHARE)/bash-completion/completions/$$program \
 	        $(SHARE)/zsh/site-functions/_$$program $(SHARE)/fish/vendor_completions.d/$$program.fish; \

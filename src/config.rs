@@ -117,31 +117,34 @@ impl Config {
             ..Self::default()
         };
         if let Some(path) = only {
-            config.merge(
-                path,
-                &read(host, path)?.ok_or_else(|| {
-                    Error::new(format!(
-                        "cannot read configuration {}: it does not exist",
-                        path.display()
-                    ))
-                })?,
-            )?;
+            let text = read(host, path)?.ok_or_else(|| {
+                Error::new(format!(
+                    "cannot read configuration {}: it does not exist",
+                    path.display()
+                ))
+            })?;
+            config.merge(path, &text, true)?;
             return Ok(config);
         }
         let mut paths = vec![PathBuf::from(VENDOR), PathBuf::from(SITE)];
         paths.extend(drop_ins(&PathBuf::from(format!("{SITE}.d"))));
-        if let Some(dir) = host.user_config_dir() {
-            paths.push(dir.join("cvmfs-run/cvmfs-run.toml"));
-        }
-        for path in paths {
+        let own = host.user_config_dir();
+        let own = own.map(|dir| dir.join("cvmfs-run/cvmfs-run.toml"));
+        for (path, own) in paths
+            .into_iter()
+            .map(|path| (path, !host.rootless()))
+            .chain(own.map(|path| (path, true)))
+        {
             if let Some(text) = read(host, &path)? {
-                config.merge(&path, &text)?;
+                config.merge(&path, &text, own)?;
             }
         }
         Ok(config)
     }
 
-    fn merge(&mut self, path: &Path, text: &str) -> Result<()> {
+    /// Takes over what a file says; `own` when it is the caller's, not root's for an ordinary user,
+    /// who can use neither root's cache nor root's layers as his own.
+    fn merge(&mut self, path: &Path, text: &str, own: bool) -> Result<()> {
         let wrong = |why: String| {
             Error::new(format!(
                 "cannot use configuration {}: {why}",
@@ -178,10 +181,17 @@ impl Config {
                     local.display()
                 )));
             }
-            self.local = vec![local];
+            match own {
+                true => self.local = vec![local],
+                // Root's come after the user's.
+                false => {
+                    self.local.pop();
+                    self.local.push(local);
+                }
+            }
         }
         self.sources = file.sources.unwrap_or(std::mem::take(&mut self.sources));
-        self.cache = file.cache.or(self.cache.take());
+        self.cache = file.cache.filter(|_| own).or(self.cache.take());
         self.scratch = file.scratch.unwrap_or(self.scratch);
         self.fallback = file.fallback.unwrap_or(std::mem::take(&mut self.fallback));
         Ok(())
@@ -237,12 +247,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_ordinary_user_has_a_cache_and_layers_of_his_own() {
+        let text = "cache=\"/var/c\"\nlocal=\"/srv/l\"";
+        for (own, cache, local) in [
+            (true, Some("/var/c"), &["/srv/l"][..]),
+            (false, None, &["/home/u/l", "/srv/l"]),
+        ] {
+            let mut config = Config {
+                local: vec!["/home/u/l".into(), "/var/l".into()],
+                ..Config::default()
+            };
+            config.merge(Path::new("x"), text, own).unwrap();
+            assert_eq!(config.cache, cache.map(PathBuf::from));
+            assert!(config.local.iter().eq(local.iter().map(Path::new)));
+        }
+    }
+
+    #[test]
     fn a_file_changes_only_what_it_names() {
         let mut config = Config::default();
         config
             .merge(
                 Path::new("x"),
                 "roots=[\"/srv\"]\nprefer=\"flat\"\ntimeout=7",
+                true,
             )
             .unwrap();
         assert_eq!(config.roots, [PathBuf::from("/srv")]);
@@ -264,7 +292,7 @@ mod tests {
             ("roots=", "cannot use configuration"),
         ] {
             let err = Config::default()
-                .merge(Path::new("x"), text)
+                .merge(Path::new("x"), text, true)
                 .unwrap_err()
                 .to_string();
             assert!(err.contains(why), "{text}: {err}");

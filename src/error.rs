@@ -69,11 +69,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = self.what.clone();
+        let mut line = without_numbers(&self.what);
         let mut next: Option<&(dyn std::error::Error + 'static)> =
             self.cause.as_deref().map(|c| c as _);
         while let Some(err) = next {
-            let text = err.to_string();
+            let text = without_numbers(&err.to_string());
             // Crates print their source inside their own text, or do not: never say it twice.
             if !text.is_empty() && !line.contains(&text) {
                 line.push_str(": ");
@@ -128,10 +128,8 @@ pub fn without_numbers(text: &str) -> String {
     out
 }
 
-/// `text` as one line of a log: with every control character escaped, and without the numbers of
-/// errors whose words it has.
+/// `text` with every control character escaped, so that it stays one line of a log.
 pub fn one_line(text: &str) -> String {
-    let text = without_numbers(text);
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

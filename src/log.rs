@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-use crate::error::{Context, Result, one_line};
+use crate::error::{Context, Result, one_line, without_numbers};
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -155,7 +155,7 @@ impl Subscriber for Lines {
         let Some(log) = LOG.get() else { return };
         let mut text = Text::default();
         event.record(&mut text);
-        let message = one_line(&(text.message + &text.fields));
+        let message = one_line(&without_numbers(&(text.message + &text.fields)));
         if foreign(event.metadata()) {
             if *event.metadata().level() == Level::ERROR
                 && !CLOSED.load(Ordering::Relaxed)

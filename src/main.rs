@@ -8,10 +8,11 @@ use tracing::Level;
 use cvmfs_run::cli::{self, Cli, Command};
 use cvmfs_run::commands::{self, Context};
 use cvmfs_run::error::Result;
-use cvmfs_run::{engine, log, out, seal};
+use cvmfs_run::{engine, log, out, seal, sys};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    sys::expect_children();
     let level = match cli.global.log_level {
         _ if cli.global.debug => Level::DEBUG,
         Some(cli::Level::Debug) => Level::DEBUG,

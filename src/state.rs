@@ -114,7 +114,7 @@ impl Status {
 pub struct Dir {
     /// Where it is.
     pub path: PathBuf,
-    /// Held until the state is written: a directory without state and without holder is left over
+    /// Held until the container is made: a directory without state and without holder is left over
     /// from a command that was killed.
     lock: Option<File>,
 }
@@ -187,6 +187,15 @@ impl Dir {
         let mut file = options.open(&new).doing(doing)?;
         file.write_all(&text).doing(doing)?;
         std::fs::rename(&new, self.path.join(STATE)).doing(doing)
+    }
+
+    /// Takes hold of the directory of a container that somebody else may be making.
+    pub fn hold(&mut self) -> Result<()> {
+        self.lock = Some(hold(&self.path).ok_or_else(|| {
+            Error::new(format!("cannot hold {}", self.path.display()))
+                .hint("another command holds it: try again")
+        })?);
+        Ok(())
     }
 
     /// Lets go of the directory: the container is made. Its first process has inherited the lock,

@@ -82,6 +82,16 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     nix::errno::Errno::result(result).map(drop)
 }
 
+/// Has the kernel tell of children that end, whatever the caller ignores: where SIGCHLD is ignored
+/// they are gone before anybody has waited for them (wait(2)).
+pub fn expect_children() {
+    // SAFETY: SIG_DFL installs no handler.
+    #[allow(unsafe_code, reason = "nix::sys::signal::signal is unsafe too")]
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
 /// Sets every signal to its default and unblocks all: Rust's runtime ignores SIGPIPE, and what is
 /// ignored or blocked stays so across execve(2).
 pub fn reset_signals() {

@@ -256,35 +256,113 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
     assert_eq!(left, "create\ncreate\nstart\nstart\nexec\nexec\nexec");
 }
 
+/// A bundle from one layer that only the fallback runtime makes, which is `fallback`.
+fn by_the_fallback_runtime(fallback: &str, args: &[&str]) -> Bundle {
+    let mut bundle = busybox("cvmfs-run", "");
+    std::fs::create_dir(bundle.dir.join("layer")).expect("the bundle is ours");
+    bundle.config["linux"]["devices"] =
+        json!([{"path": "/srv/null", "type": "c", "major": 1, "minor": 3}]);
+    bundle.config["process"]["args"] = json!(args);
+    let layers = bundle.dir.join("layer").display().to_string();
+    bundle.config["annotations"] = json!({"run.cvmfs.layers": layers});
+    bundle.write();
+    let file = bundle.dir.join("cvmfs-run.toml");
+    // Not crun: it does not run everywhere.
+    let settings = format!("fallback = [{fallback:?}]\nroots = [{:?}]\n", bundle.dir);
+    std::fs::write(&file, settings).expect("the bundle is ours");
+    bundle.flags = vec!["--config".into(), file.display().to_string()];
+    bundle
+}
+
 #[test]
 fn a_container_of_the_fallback_runtimes_leaves_nothing_where_it_ends_or_fails() {
-    // Neither crun nor a runtime that notes: crun does not run everywhere.
-    let settings = "fallback = [\"runc\"]\n";
-    for (verb, script, code) in [
-        (&["run"][..], "exit 3", 3),
-        (&["run"], "", 1),
-        (&["run", "--detach"], "", 1),
-        (&["create"], "", 1),
+    let not_executable = common::lab().join(common::unique("not-executable"));
+    std::fs::write(&not_executable, "").expect("the laboratory is ours");
+    let not_executable = not_executable.display().to_string();
+    let (good, bad) = (&["sh", "-c", "exit 3"][..], &["/no/such/program"][..]);
+    for (fallback, verb, args, code, error) in [
+        ("runc", &["run"][..], good, 3, None),
+        ("runc", &["run"], bad, 1, Some("no such file or directory")),
+        ("runc", &["run", "--detach"], bad, 1, Some("no such file")),
+        ("runc", &["create"], bad, 1, Some("no such file")),
+        ("runc", &["restore"], good, 1, Some("level=error")),
+        (
+            "runc",
+            &["restore", "--detach"],
+            good,
+            1,
+            Some("level=error"),
+        ),
+        (
+            &not_executable,
+            &["create"],
+            good,
+            1,
+            Some("Permission denied"),
+        ),
+        (
+            &not_executable,
+            &["run"],
+            good,
+            1,
+            Some("Permission denied"),
+        ),
     ] {
-        let mut bundle = busybox("cvmfs-run", script);
-        std::fs::create_dir(bundle.dir.join("layer")).expect("the bundle is ours");
-        // Only runc makes it; and what is not there cannot be run.
-        bundle.config["linux"]["devices"] =
-            json!([{"path": "/srv/null", "type": "c", "major": 1, "minor": 3}]);
-        if script.is_empty() {
-            bundle.config["process"]["args"] = json!(["/no/such/program"]);
-        }
-        let layers = bundle.dir.join("layer").display().to_string();
-        bundle.config["annotations"] = json!({"run.cvmfs.layers": layers});
-        bundle.write();
-        let file = bundle.dir.join("cvmfs-run.toml");
-        let settings = format!("{settings}roots = [{:?}]\n", bundle.dir);
-        std::fs::write(&file, settings).expect("the bundle is ours");
-        bundle.flags = vec!["--config".into(), file.display().to_string()];
+        let bundle = by_the_fallback_runtime(fallback, args);
         let said = bundle.verb(verb);
         assert_eq!(said.code, code, "{verb:?}: {said:?}");
-        assert_eq!(said.err.contains("no such file"), code == 1, "{said:?}");
+        assert!(said.err.contains("container it is run by "), "{said:?}");
+        let found = error.map_or(1, |error| said.err.matches(error).count());
+        assert_eq!(found, 1, "{verb:?}: {said:?}");
         assert!(!bundle.state().exists(), "{verb:?}: {said:?}");
         assert_eq!(bundle::mounts(&bundle.dir).0, 0, "{verb:?}");
     }
+}
+
+#[test]
+fn a_container_whose_fallback_runtime_was_killed_is_deleted() {
+    // Ends before it has made anything, as if it were killed.
+    let killed = common::lab().join(common::unique("killed"));
+    let script =
+        "#!/bin/sh\ncase \" $* \" in *\" create \"*) kill -9 $PPID $$ ;; esac\nexec runc \"$@\"\n";
+    std::fs::write(&killed, script).expect("the laboratory is ours");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&killed, mode).expect("chmod");
+    let bundle = by_the_fallback_runtime(&killed.display().to_string(), &["sh"]);
+    assert_eq!(bundle.verb(&["create"]).code, -1);
+    assert!(bundle.state().exists());
+    let said = bundle.verb(&["delete"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!bundle.state().exists());
+    assert_eq!(bundle::mounts(&bundle.dir).0, 0);
+}
+
+#[test]
+fn a_caller_that_ignores_its_children_gets_its_container() {
+    let bundle = by_the_fallback_runtime("runc", &["sleep", "1000"]);
+    let script = "trap '' CHLD; exec cvmfs-run --config cvmfs-run.toml --root state create it </dev/null >/dev/null 2>log";
+    let mut command = std::process::Command::new("timeout");
+    command.args(["60", "bash", "-c", script]);
+    let said = common::run(command.current_dir(&bundle.dir));
+    let log = std::fs::read_to_string(bundle.dir.join("log")).unwrap_or_default();
+    assert_eq!(said.code, 0, "{said:?} {log}");
+    assert!(bundle.verb(&["state"]).ok().contains("created"));
+}
+
+#[test]
+fn what_all_stacks_share_can_be_entered_by_everybody_whatever_the_umask_is() {
+    let mut bundle = busybox("cvmfs-run", "stat -c %a /");
+    let dir = bundle.dir.display().to_string();
+    std::fs::create_dir(bundle.dir.join("layer")).expect("the bundle is ours");
+    bundle.config["annotations"] = json!({"run.cvmfs.layers": format!("{dir}/layer")});
+    bundle.write();
+    let settings = format!("roots = [\"{dir}\"]\ncache = \"{dir}/cache\"\n");
+    std::fs::write(bundle.dir.join("toml"), settings).expect("the bundle is ours");
+    let mut command = std::process::Command::new("bash");
+    let line = "umask 077 && exec cvmfs-run --config toml --root state run it";
+    let said = common::run(command.args(["-c", line]).current_dir(&bundle.dir));
+    assert_eq!(said.code, 0, "{said:?}");
+    let mask = bundle.dir.join("cache/mask");
+    let mode = std::os::unix::fs::MetadataExt::mode(&mask.metadata().expect("made for the stack"));
+    assert_eq!(mode & 0o7777, 0o755);
 }

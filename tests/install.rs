@@ -87,6 +87,11 @@ fn everything_is_installed_and_taken_back() {
         let mode = if program { 0o755 } else { 0o644 };
         assert_eq!(meta.permissions().mode() & 0o7777, mode, "{file}");
     }
+    let hook = destdir.path().join("usr/share/cvmfs-run/hooks/oci");
+    for entry in std::fs::read_dir(hook).expect("the hooks").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("a hook");
+        assert!(text.contains("\"path\": \"/usr/bin/cvmfs-run\""), "{text}");
+    }
     make("uninstall", destdir.path());
     assert_eq!(files(destdir.path()), Vec::<String>::new());
     assert!(!destdir.path().join("etc/cvmfs-run").exists());

@@ -17,7 +17,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::commands::Context;
-use crate::error::{Result, one_line};
+use crate::error::{Result, one_line, without_numbers};
 
 /// How a line ends up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,7 +50,7 @@ impl Line {
         Self {
             verdict,
             what: what.into(),
-            found: found.into(),
+            found: without_numbers(&found.into()),
             remedy: None,
         }
     }
@@ -100,7 +100,10 @@ pub fn lines(context: &Context) -> Result<Vec<Line>> {
     lines.extend(podman::lines(&engine, host));
     lines.extend(stopped::line(&store.root));
     lines.push(cgroup::line(host));
-    lines.push(ours::fallback(&config));
+    lines.push(ours::fallback(
+        &config,
+        podman::all_fall_back(&engine, host),
+    ));
     lines.push(ours::cache(&config.cache_dir(host)));
     lines.extend(repositories::lines(&config));
     Ok(lines)

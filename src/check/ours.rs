@@ -24,23 +24,37 @@ pub fn configuration(context: &Context) -> (Config, Line) {
             let line = Line::fail(
                 "configuration",
                 err.to_string(),
-                "no container is started from layers until then",
+                "no container is started from layers, or by the fallback runtime, until then",
             );
             (Config::default(), line)
         }
     }
 }
 
-/// The runtimes that take what libcontainer cannot do.
-pub fn fallback(config: &Config) -> Line {
+/// The runtimes that take what libcontainer cannot do; `all` is why every container of podman's is
+/// such a one.
+pub fn fallback(config: &Config, all: Option<&str>) -> Line {
     let found = fallback::installed(config);
     let what = "fallback runtime";
-    match found.first() {
-        Some(first) => Line::ok(what, first.display().to_string()),
-        None => Line::warn(
+    let none = format!("none of {} is installed", config.fallback.join(", "));
+    match (found.first(), all) {
+        (Some(first), None) => Line::ok(what, first.display().to_string()),
+        (Some(first), Some(why)) => Line::ok(
             what,
-            format!("none of {} is installed", config.fallback.join(", ")),
+            format!(
+                "{}, for every container of podman's: {why}",
+                first.display()
+            ),
+        ),
+        (None, None) => Line::warn(
+            what,
+            none,
             "install one; cvmfs-run features says what it is needed for",
+        ),
+        (None, Some(why)) => Line::fail(
+            what,
+            format!("{none}, and every container of podman's needs it: {why}"),
+            "install one",
         ),
     }
 }
@@ -88,8 +102,10 @@ mod tests {
             fallback: vec!["no-such-runtime".into()],
             ..Config::default()
         };
-        let line = fallback(&config);
-        assert_eq!(line.verdict, Verdict::Warn);
-        assert!(line.found.contains("no-such-runtime"), "{line}");
+        for (all, verdict) in [(None, Verdict::Warn), (Some("labels"), Verdict::Fail)] {
+            let line = fallback(&config, all);
+            assert_eq!(line.verdict, verdict);
+            assert!(line.found.contains("no-such-runtime"), "{line}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::host::Host;
+use crate::host::{Cgroup, Host};
 use crate::site::NAME;
 
 use super::Line;
@@ -120,6 +120,21 @@ pub fn store(podman: &Podman, host: &Host) -> Store {
         scratch: writable(&root).unwrap_or_else(std::env::temp_dir),
         fuse_overlayfs: uses_fuse(info),
         root,
+    }
+}
+
+/// Why podman's containers all need the fallback runtime, if they do (pure).
+pub fn all_fall_back(podman: &Podman, host: &Host) -> Option<&'static str> {
+    let Podman::Info { info, .. } = podman else {
+        return None;
+    };
+    let labels = info.pointer("/host/security/selinuxEnabled");
+    let manager = info.pointer("/host/cgroupManager").and_then(Value::as_str);
+    match (manager, host.cgroup, host.rootless()) {
+        _ if labels.and_then(Value::as_bool) == Some(true) => Some("SELinux labels"),
+        (Some("systemd"), Cgroup::V2, true) => Some("rootless cgroups by systemd"),
+        (Some("systemd"), Cgroup::V1, false) => Some("cgroups of version 1 by systemd"),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 
-use super::Line;
+use super::{Line, Verdict};
 
 /// What a thread that only lists a directory needs of stack.
 const STACK: usize = 64 << 10;
@@ -53,9 +53,28 @@ pub fn lines(config: &Config) -> Vec<Line> {
             None => lines.push(judge(&root, &Answer::Silent, config.timeout)),
         }
     }
-    for (repository, answer) in ask(&repositories, deadline, look) {
-        let answer = answer.unwrap_or(Answer::Silent);
-        lines.push(judge(&repository, &answer, config.timeout));
+    let answers: BTreeMap<PathBuf, Answer> = ask(&repositories, deadline, look)
+        .into_iter()
+        .map(|(path, answer)| (path, answer.unwrap_or(Answer::Silent)))
+        .collect();
+    for (repository, answer) in &answers {
+        let name = repository.file_name().unwrap_or_default();
+        let configured = config
+            .repositories
+            .iter()
+            .any(|known| name == known.as_str());
+        let elsewhere = answers.iter().any(|(path, answer)| {
+            path.file_name() == Some(name) && matches!(answer, Answer::Layers | Answer::Other)
+        });
+        let mut line = judge(repository, answer, config.timeout);
+        match (line.verdict, configured) {
+            // Which of the roots it lies in is not said anywhere.
+            (Verdict::Fail, true) if elsewhere => continue,
+            // Containers may do without it.
+            (Verdict::Fail, false) => line.verdict = Verdict::Warn,
+            _ => {}
+        }
+        lines.push(line);
     }
     lines
 }
@@ -162,8 +181,26 @@ fn judge(directory: &Path, answer: &Answer, timeout: Duration) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
+
+    #[test]
+    fn a_repository_counts_where_it_is_and_fails_only_where_it_is_named() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(one.path().join("named/.layers")).unwrap();
+        std::os::unix::fs::symlink("/no/such", one.path().join("broken")).unwrap();
+        let verdicts = |repositories: &[&str]| {
+            let config = Config {
+                roots: vec![one.path().to_owned(), other.path().to_owned()],
+                repositories: repositories.iter().map(|name| (*name).into()).collect(),
+                ..Config::default()
+            };
+            let lines = lines(&config).into_iter();
+            let below = lines.filter(|line| Path::new(&line.what).parent() == Some(one.path()));
+            below.map(|line| line.verdict).collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(&["named"]), [Verdict::Warn, Verdict::Ok]);
+        assert_eq!(verdicts(&["broken"]), [Verdict::Fail, Verdict::Ok]);
+    }
 
     #[test]
     fn directories_are_known_by_what_is_in_them() {

@@ -9,8 +9,8 @@ use super::{Context, say};
 
 /// Say what works on this host for the calling user, with a remedy for what does not
 ///
-/// Each line begins with ok, warn (some containers cannot be run) or fail (none can); the exit
-/// code is 1 when a line says fail.
+/// Each line begins with ok, warn (some containers cannot be run) or fail (what is set up here does
+/// not work); the exit code is 1 when a line says fail.
 #[derive(Clone, Debug, Args)]
 pub struct Check {
     /// Print a JSON array of objects with verdict, what, found and remedy

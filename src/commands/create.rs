@@ -183,7 +183,6 @@ impl Options {
         console: Option<OwnedFd>,
     ) -> Result<Built> {
         engine::validate::validate(&bundle.config, &context.host)?;
-        let config = context.config()?;
         let maps = engine::userns::maps(&bundle.config)?;
         let wanted = Wanted {
             root: &bundle.root,
@@ -193,7 +192,7 @@ impl Options {
             maps: maps.as_ref(),
             written: &rootfs::scratch::written(&bundle.config),
         };
-        state.mounted = rootfs::prepare(&wanted, &context.host, &config)?;
+        state.mounted = rootfs::prepare(&wanted, &context.host, || context.config())?;
         if state.mounted.is_some() {
             rootfs::volumes::fill(&bundle.config, &bundle.root)?;
         }
@@ -209,7 +208,7 @@ impl Options {
             reasons.push(fallback::RESTORE.to_owned());
         }
         if !reasons.is_empty() {
-            let arguments = hand_over(context, &config, dir, state, reasons)?;
+            let arguments = hand_over(context, dir, state, reasons)?;
             return Ok(Built::There(arguments));
         }
         let disabled = context.global.cgroup_manager == Some(CgroupManager::Disabled);
@@ -227,12 +226,7 @@ impl Options {
             weight::move_to_unified(resources)?;
         }
         let normal = normalise::normalise(bundle.config, &state.id, no_cgroup)?;
-        state.cgroup = cgroup::of(
-            &normal.spec,
-            context.systemd(),
-            normal.no_cgroup,
-            &context.host,
-        )?;
+        state.cgroup = cgroup::of(&normal.spec, context.systemd(), normal.no_cgroup)?;
         let create = init::Create {
             normal,
             dir: &dir.path,
@@ -288,12 +282,11 @@ enum Built {
 /// command line for that.
 fn hand_over(
     context: &Context,
-    config: &crate::config::Config,
     dir: &Dir,
     state: &mut State,
     reasons: Vec<String>,
 ) -> Result<Vec<String>> {
-    let program = fallback::find(config, &context.host, &reasons)?;
+    let program = fallback::find(&context.config()?, &context.host, &reasons)?;
     tracing::info!(
         "container {} is run by {}, for {}",
         state.id,

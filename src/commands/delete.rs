@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::rootfs;
 use crate::state::{self, Dir, State, Status};
 
-use super::Context;
+use super::{Context, there};
 
 /// Delete a container that has stopped
 #[derive(Clone, Debug, Args)]
@@ -34,7 +34,7 @@ impl Delete {
     }
 
     fn delete(&self, context: &Context, id: &str) -> Result<()> {
-        let (dir, state) = match state::load(&context.root, id) {
+        let (mut dir, state) = match state::load(&context.root, id) {
             Err(err) if self.force && err.errno() == Some(libc::ENOENT) => {
                 return remove_left_over(&context.root.join(id));
             }
@@ -44,7 +44,13 @@ impl Delete {
             let mut verb = vec!["delete".to_owned()];
             verb.extend(self.force.then(|| "--force".to_owned()));
             verb.push(id.to_owned());
-            context.run_there(&dir, fallback, &verb)?;
+            // While it is being made, its stack must stay.
+            dir.hold()?;
+            let deleted = context.run_there(&dir, fallback, &verb);
+            // What was killed while it was made is not known there.
+            if there::has_it(&dir, id) {
+                deleted?;
+            }
             return finish(&dir, &state, Vec::new());
         }
         delete(&dir, &state, self.force)

@@ -79,9 +79,7 @@ fn precreate(context: &Context, text: &[u8]) -> Result<()> {
         maps: maps.as_ref(),
         written: &rootfs::scratch::written(&config),
     };
-    let mounted = context
-        .config()
-        .and_then(|settings| rootfs::prepare(&wanted, &context.host, &settings));
+    let mounted = rootfs::prepare(&wanted, &context.host, || context.config());
     if let Ok(Some(_)) = &mounted
         && let Err(err) = rootfs::volumes::fill(&config, &root)
     {

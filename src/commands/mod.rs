@@ -148,20 +148,61 @@ fn say(text: &str) {
 
 /// This process's own arguments from the command on, as they were given.
 fn verb() -> Vec<String> {
+    verb_of(std::env::args().skip(1))
+}
+
+/// What follows the options before the command, of which some have a value of their own (pure).
+fn verb_of(arguments: impl Iterator<Item = String>) -> Vec<String> {
     use clap::CommandFactory;
-    let names: Vec<String> = crate::cli::Cli::command()
-        .get_subcommands()
-        .map(|c| c.get_name().to_owned())
-        .collect();
-    std::env::args()
-        .skip(1)
-        .skip_while(|argument| !names.contains(argument))
-        .collect()
+    let program = crate::cli::Cli::command();
+    let has_value = |option: &str| {
+        program.get_arguments().any(|known| {
+            let long = option.strip_prefix("--").is_some_and(|name| {
+                let aliases = known.get_all_aliases().unwrap_or_default();
+                known.get_long() == Some(name) || aliases.contains(&name)
+            });
+            let short = known.get_short().map(|short| format!("-{short}"));
+            (long || short.as_deref() == Some(option))
+                && known.get_action().takes_values()
+                && !known.is_require_equals_set()
+        })
+    };
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        if !argument.starts_with('-') {
+            return std::iter::once(argument).chain(arguments).collect();
+        }
+        if has_value(&argument) {
+            arguments.next();
+        }
+    }
+    Vec::new()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_is_found_behind_values_that_look_like_one() {
+        for (line, expected) in [
+            ("create it", "create it"),
+            ("--root state create it", "create it"),
+            (
+                "--root=state --debug delete --force run",
+                "delete --force run",
+            ),
+            (
+                "--log run --log-format json --systemd-cgroup exec it state",
+                "exec it state",
+            ),
+            ("--rootless true kill it KILL", "kill it KILL"),
+            ("--debug", ""),
+        ] {
+            let found = verb_of(line.split(' ').map(str::to_owned));
+            assert_eq!(found.join(" "), expected, "{line}");
+        }
+    }
 
     #[test]
     fn a_regular_expression_names_the_containers_in_which_it_matches() {

@@ -22,12 +22,16 @@ pub struct There {
 impl There {
     /// Becomes the fallback runtime; returns only what went wrong with that.
     pub fn become_it(self) -> Error {
-        let err = match &self.state.fallback {
-            Some(fallback) => fallback::become_it(fallback, &self.arguments),
-            None => Error::new(format!("container {} is no other's", self.state.id)),
-        };
+        let err = self.exec();
         forget(&self.dir, &self.state);
         err
+    }
+
+    fn exec(&self) -> Error {
+        match &self.state.fallback {
+            Some(fallback) => fallback::become_it(fallback, &self.arguments),
+            None => Error::new(format!("container {} is no other's", self.state.id)),
+        }
     }
 
     /// Has the fallback runtime do it, and waits for that; its exit code. One that fails has said
@@ -42,9 +46,7 @@ impl There {
             )
         })?
         else {
-            let failed = adopt::die_with(parent)
-                .err()
-                .unwrap_or_else(|| self.become_it());
+            let failed = adopt::die_with(parent).err().unwrap_or_else(|| self.exec());
             log::fatal(&failed.to_string());
             std::process::exit(1);
         };
@@ -60,9 +62,15 @@ impl There {
 /// Waits for a child that has become the fallback runtime; its exit code. A container that does
 /// not outlive it is forgotten.
 pub fn wait(context: &Context, id: &str, pid: i32) -> Result<u8> {
+    // The child's orphans are its own, or the system's.
+    adopt::no_more()?;
+    // Written before the child became another.
+    let ours = state::load(&context.root, id).ok();
     let code = foreground::wait(pid, None)?;
-    if let Ok((dir, state)) = state::load(&context.root, id)
-        && state.fallback.is_some()
+    // Another may have the name by now.
+    if let Some((_, ours)) = ours
+        && let Ok((dir, state)) = state::load(&context.root, id)
+        && state.created == ours.created
         && !has_it(&dir, id)
     {
         forget(&dir, &state);
@@ -70,8 +78,8 @@ pub fn wait(context: &Context, id: &str, pid: i32) -> Result<u8> {
     Ok(code)
 }
 
-/// Whether the fallback runtime knows the container: all of them keep a directory of its name.
-fn has_it(dir: &Dir, id: &str) -> bool {
+/// Whether the fallback runtime knows the container: runc and crun keep a directory of its name.
+pub fn has_it(dir: &Dir, id: &str) -> bool {
     dir.path.join(FALLBACK).join(id).exists()
 }
 

@@ -9,19 +9,12 @@ use libcgroups::common::{
 use libcontainer::oci_spec::runtime::Spec;
 
 use crate::error::{Context, Error, Result};
-use crate::host::{self, Host};
 use crate::state::{self, Cgroup, State};
 
 use super::nocgroup;
 
 /// The cgroup of a container, from its normalised specification.
-pub fn of(spec: &Spec, systemd: bool, none: bool, host: &Host) -> Result<Cgroup> {
-    if systemd && host.cgroup == host::Cgroup::V1 && !none {
-        return Err(
-            Error::new("systemd cannot manage cgroups of version 1 here")
-                .hint("use --cgroup-manager=cgroupfs, or boot with the unified hierarchy"),
-        );
-    }
+pub fn of(spec: &Spec, systemd: bool, none: bool) -> Result<Cgroup> {
     let linux = spec
         .linux()
         .as_ref()

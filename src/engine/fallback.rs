@@ -22,7 +22,7 @@ pub struct Reason {
 }
 
 /// The features that config.json and the host tell and no public item of libcontainer reaches.
-pub const REASONS: [Reason; 9] = [
+pub const REASONS: [Reason; 10] = [
     Reason {
         name: "a device outside of /dev",
         why: "libcontainer refuses its path",
@@ -79,6 +79,11 @@ pub const REASONS: [Reason; 9] = [
         name: "a rootless container on cgroup version 1 alone",
         why: "libcgroups fails where it cannot write, and its hierarchies cannot be hidden from it without the unified one",
         needed: |_, host, _| host.rootless() && host.cgroup == Cgroup::V1 && !host.hybrid,
+    },
+    Reason {
+        name: "cgroups of version 1 by systemd",
+        why: "libcgroups knows systemd's units for the unified hierarchy alone",
+        needed: |_, host, systemd| systemd && !host.rootless() && host.cgroup == Cgroup::V1,
     },
     Reason {
         name: "rootless cgroups by systemd",
@@ -237,10 +242,15 @@ pub fn arguments(fallback: &Fallback, root: &Path, verb: &[String]) -> Vec<Strin
 pub fn become_it(fallback: &Fallback, arguments: &[String]) -> Error {
     super::grace::end();
     crate::sys::reset_signals();
-    let err = Command::new(&fallback.program)
-        .args(arguments)
-        .env_remove(super::grace::COPY)
-        .exec();
+    let mut command = Command::new(&fallback.program);
+    command.args(arguments).env_remove(super::grace::COPY);
+    // Sockets are for the process of this number (sd_listen_fds(3)): the one that the caller knows,
+    // for which this copy of it stands.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent.is_some() && std::env::var("LISTEN_PID").ok() == parent {
+        command.env("LISTEN_PID", std::process::id().to_string());
+    }
+    let err = command.exec();
     Error::caused(
         format!(
             "cannot start the fallback runtime {}",
@@ -327,7 +337,16 @@ mod tests {
         for (cgroup, hybrid, euid, systemd, reason) in [
             (Cgroup::V1, false, 1000, false, Some(v1)),
             (Cgroup::V1, true, 1000, false, None),
-            (Cgroup::V1, false, 0, true, None),
+            (
+                Cgroup::V1,
+                false,
+                0,
+                true,
+                Some("cgroups of version 1 by systemd"),
+            ),
+            (Cgroup::V1, true, 1000, true, None),
+            (Cgroup::V1, false, 0, false, None),
+            (Cgroup::V2, false, 0, true, None),
             (
                 Cgroup::V2,
                 false,

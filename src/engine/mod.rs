@@ -48,7 +48,7 @@ use libcontainer::container::{Container, ContainerStatus, State as LibState};
 use libcontainer::process::channel::ChannelError;
 use libcontainer::process::container_main_process::ProcessError;
 
-use crate::error::{Error, one_line};
+use crate::error::{Error, one_line, without_numbers};
 use crate::log;
 use crate::state::State;
 
@@ -83,6 +83,7 @@ fn explain(what: &str, err: ProcessError, cwd: &Path) -> Error {
             text
         }
     };
+    let text = without_numbers(&text);
     // What the executor refuses is said whole already, in runc's words.
     if let Some(at) = text.find(executor::PREFIX) {
         return Error::new(format!("{what}: {}", one_line(&text[at..])));

@@ -47,7 +47,13 @@ fn ensure(path: &Path) -> Result<OwnedFd> {
     let open = || rustix::fs::openat(CWD, path, flags, Mode::empty());
     let fd = match open() {
         Err(Errno::NOENT) => match rustix::fs::mkdirat(CWD, path, Mode::from(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => open(),
+            // Without an upper, a stack's root looks like its topmost directory; whatever the
+            // caller's umask is, everybody may enter that.
+            Ok(()) => open().and_then(|fd| {
+                rustix::fs::fchmod(&fd, Mode::from(0o755))?;
+                Ok(fd)
+            }),
+            Err(Errno::EXIST) => open(),
             Err(err) => Err(err),
         },
         result => result,

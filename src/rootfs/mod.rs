@@ -77,7 +77,13 @@ pub struct Wanted<'a> {
 }
 
 /// Puts the layers that are asked for into the container's root; `None` when none are.
-pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Option<Mounted>> {
+///
+/// The site's settings are read only for layers: a mistake in them stops no other container.
+pub fn prepare(
+    wanted: &Wanted<'_>,
+    host: &Host,
+    config: impl FnOnce() -> Result<Config>,
+) -> Result<Option<Mounted>> {
     let (mountinfo, mount) = uncovered(wanted.root)?;
     if mount
         .as_ref()
@@ -116,7 +122,8 @@ pub fn prepare(wanted: &Wanted<'_>, host: &Host, config: &Config) -> Result<Opti
         )
         .hint("set use_composefs = \"false\" in storage.conf"));
     }
-    apart::apart(|| restack::restack(wanted, host, config, engine, lowers, asked)).map(Some)
+    let config = config()?;
+    apart::apart(|| restack::restack(wanted, host, &config, engine, lowers, asked)).map(Some)
 }
 
 /// All mounts, and what is mounted at `root`, after mounts of ours over a root that is no overlay were taken away.

@@ -52,5 +52,8 @@ pub fn known_at(home: &Path) {
         "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
         address()
     );
-    std::fs::write(dir.join("lab.conf"), text).expect("the laboratory is ours");
+    // At once: another test's podman may be reading it.
+    let new = dir.join(unique("new"));
+    std::fs::write(&new, text).expect("the laboratory is ours");
+    std::fs::rename(new, dir.join("lab.conf")).expect("the laboratory is ours");
 }

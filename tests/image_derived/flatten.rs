@@ -212,19 +212,19 @@ fn the_same_image_gives_the_same_layers_wherever_it_is_put() {
 
 #[test]
 fn an_image_of_which_only_the_flat_form_is_there_is_flattened_into_one_layer() {
-    let repository = PathBuf::from("/cvmfs").join(unique("only-flat") + ".example.org");
     let scratch = Scratch::new();
+    let repository = Scratch(PathBuf::from("/cvmfs").join(unique("only-flat") + ".example.org"));
     let script = r#"
         mkdir $repository && cd /cvmfs/unpacked.example.org
         name=registry.hub.docker.com/library/many:40
         hex=$(jq -r .Config.Digest .metadata/$name/manifest.json) && hex=${hex#sha256:}
         cp -a --parents .flat/${hex:0:2}/$hex podmanStore/overlay-images/$hex .metadata/$name $repository
         cvmfs-image thin docker.io/library/many:40 --repository $repository --output $to/thin"#
-        .replace("$repository", &repository.display().to_string())
+        .replace("$repository", &repository.shown())
         .replace("$to", scratch.shown().as_str());
     as_root(&script).ok();
     let name = flat(&format!("oci:{}/thin", scratch.shown()));
-    std::fs::remove_dir_all(&repository).expect("the laboratory is ours");
+    drop(repository);
     assert_eq!(
         inspect(&name.0)["RootFS"]["Layers"]
             .as_array()

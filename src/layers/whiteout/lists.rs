@@ -1,5 +1,7 @@
 //! What the markers of a layer stand for: found by a scan, or given by an image and checked.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::error::{Error, Result};
 use crate::request::descriptor::Markers;
 
@@ -18,8 +20,31 @@ pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// each costs an inode of the cache.
 pub(super) const MAX_ENTRIES: usize = 1_000_000;
 
-/// The most bytes that the paths of one layer's lists may have together: 256 MiB.
-pub(super) const MAX_BYTES: usize = 256 << 20;
+/// The most bytes that the paths of all layers of a container may take in memory, those that wait
+/// to be scanned included: 512 MiB.
+const MAX_MEMORY: usize = 512 << 20;
+
+/// What the paths of all layers of a container take in memory.
+#[derive(Debug, Default)]
+pub(super) struct Memory(AtomicUsize);
+
+impl Memory {
+    /// Takes some bytes of it, as long as there are any.
+    pub fn take(&self, bytes: usize) -> Result<()> {
+        match self.0.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_MEMORY {
+            true => Err(Error::new(format!(
+                "the whiteouts of the image have too many or too long paths: over {} MiB of them",
+                MAX_MEMORY >> 20
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives some back.
+    pub fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
 
 /// The longest path that a list may hold: `PATH_MAX`.
 const MAX_PATH: usize = 4096;
@@ -81,12 +106,6 @@ impl Lists {
             }
         }
         Ok(lists)
-    }
-
-    /// The bytes of their paths.
-    pub fn bytes(&self) -> usize {
-        let lists = [&self.whiteouts, &self.opaque, &self.masked];
-        lists.into_iter().flatten().map(Vec::len).sum()
     }
 
     /// The number of entries.

@@ -34,7 +34,7 @@ pub use cache::Cache;
 
 use cache::{Entry, Key};
 use layer::Layer;
-use lists::Lists;
+use lists::{Lists, Memory};
 use pool::Pool;
 use tree::Plan;
 
@@ -173,6 +173,7 @@ fn make(
     xattrs: Xattrs,
     pool: &Pool,
 ) -> Result<Vec<(usize, (Entry, Trees))>> {
+    let memory = Arc::new(Memory::default());
     let mut jobs = Vec::new();
     let mut unknown = Vec::new();
     for Missing { index, key, layer } in missing {
@@ -205,7 +206,7 @@ fn make(
     if !unknown.is_empty() {
         let started = Instant::now();
         let (at, layers): (Vec<usize>, Vec<Arc<Layer>>) = unknown.into_iter().unzip();
-        for (at, lists) in at.iter().zip(scan::scan(&layers, xattrs, pool)?) {
+        for (at, lists) in at.iter().zip(scan::scan(&layers, xattrs, pool, &memory)?) {
             jobs[*at].lists = lists;
         }
         let kept = at.iter().all(|at| jobs[*at].key.is_some());
@@ -222,14 +223,14 @@ fn make(
     let first = jobs.into_iter().enumerate().collect();
     let (out, cache) = (Arc::clone(&made), cache.clone());
     pool.run("making the whiteouts", names, first, move |_, job: Job| {
-        let (index, made) = (job.index, make_one(&cache, job, xattrs)?);
+        let (index, made) = (job.index, make_one(&cache, job, xattrs, &memory)?);
         pool::lock(&out).push((index, made));
         Ok(Vec::new())
     })?;
     Ok(std::mem::take(&mut *pool::lock(&made)))
 }
 
-fn make_one(cache: &Cache, job: Job, xattrs: Xattrs) -> Result<(Entry, Trees)> {
+fn make_one(cache: &Cache, job: Job, xattrs: Xattrs, memory: &Memory) -> Result<(Entry, Trees)> {
     let Job {
         key,
         layer,
@@ -238,7 +239,7 @@ fn make_one(cache: &Cache, job: Job, xattrs: Xattrs) -> Result<(Entry, Trees)> {
         ..
     } = job;
     lists.tidy();
-    let plan = Plan::new(&mut lists, |dir| layer.attributes(dir))
+    let plan = Plan::new(&mut lists, memory, |dir| layer.attributes(dir))
         .map_err(|err| Error::caused(format!("layer {}", layer.name), err))?;
     cache
         .keep(key.as_ref(), &plan, &lists, &salt, xattrs)

@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
 use super::layer::Layer;
-use super::lists::{Lists, MAX_BYTES, MAX_ENTRIES, OPAQUE, PREFIX, RelPath, join};
+use super::lists::{Lists, MAX_ENTRIES, Memory, OPAQUE, PREFIX, RelPath, join};
 use super::pool::{self, Pool};
 use super::{CATALOG, Xattrs};
 use crate::error::{Error, Result};
@@ -25,12 +25,15 @@ const MAX_DEPTH: usize = 64 << 10;
 ///
 /// Directories are jobs for the pool, so a large layer is read by all its threads. A thread holds
 /// two descriptors at most.
-pub(super) fn scan(layers: &[Arc<Layer>], xattrs: Xattrs, pool: &Pool) -> Result<Vec<Lists>> {
+pub(super) fn scan(
+    layers: &[Arc<Layer>],
+    xattrs: Xattrs,
+    pool: &Pool,
+    memory: &Arc<Memory>,
+) -> Result<Vec<Lists>> {
     let names = layers.iter().map(|layer| layer.name.clone()).collect();
-    // With the bytes of each layer's lists.
-    let found: Arc<Vec<Mutex<(Lists, usize)>>> =
-        Arc::new(layers.iter().map(|_| Mutex::default()).collect());
-    let out = Arc::clone(&found);
+    let found: Arc<Vec<Mutex<Lists>>> = Arc::new(layers.iter().map(|_| Mutex::default()).collect());
+    let (out, memory) = (Arc::clone(&found), Arc::clone(memory));
     let first = (0..layers.len())
         .map(|index| (index, RelPath::new()))
         .collect();
@@ -47,28 +50,27 @@ pub(super) fn scan(layers: &[Arc<Layer>], xattrs: Xattrs, pool: &Pool) -> Result
                 *foreign.get_or_init(|| asked)
             }
         };
-        let (lists, subdirs) = directory(layer, &dir, foreign)?;
         let name = &layer.name;
+        let (lists, subdirs) = directory(layer, &dir, foreign, &memory)?;
+        memory.give_back(dir.len());
         if let Some(subdir) = subdirs.iter().find(|subdir| subdir.len() > MAX_DEPTH) {
             return Err(Error::new(format!(
                 "layer {name} has directories deeper than {MAX_DEPTH} bytes: {}...",
                 String::from_utf8_lossy(&subdir[..subdir.len().min(100)])
             )));
         }
-        let (all, bytes) = &mut *pool::lock(&out[index]);
-        *bytes += lists.bytes();
+        let mut all = pool::lock(&out[index]);
         all.absorb(lists);
-        if all.len() > MAX_ENTRIES || *bytes > MAX_BYTES {
+        if all.len() > MAX_ENTRIES {
             return Err(Error::new(format!(
-                "layer {name} has over {MAX_ENTRIES} markers, or {} MiB of their paths",
-                MAX_BYTES >> 20
+                "layer {name} has over {MAX_ENTRIES} markers"
             )));
         }
         Ok(subdirs)
     })?;
     Ok(found
         .iter()
-        .map(|found| std::mem::take(&mut pool::lock(found).0))
+        .map(|lists| std::mem::take(&mut *pool::lock(lists)))
         .collect())
 }
 
@@ -76,7 +78,12 @@ pub(super) fn scan(layers: &[Arc<Layer>], xattrs: Xattrs, pool: &Pool) -> Result
 ///
 /// A directory that `foreign`'s attribute makes opaque is listed too, since the mount will not
 /// honour that attribute itself. `None` on CernVM-FS: layers there keep no attributes.
-fn directory(layer: &Layer, dir: &[u8], foreign: Option<Xattrs>) -> Result<(Lists, Vec<RelPath>)> {
+fn directory(
+    layer: &Layer,
+    dir: &[u8],
+    foreign: Option<Xattrs>,
+    memory: &Memory,
+) -> Result<(Lists, Vec<RelPath>)> {
     let mut lists = Lists::default();
     let mut subdirs = Vec::new();
     let fd = match layer.open(dir) {
@@ -110,14 +117,32 @@ fn directory(layer: &Layer, dir: &[u8], foreign: Option<Xattrs>) -> Result<(List
             },
             kind => kind.into(),
         };
+        // Counted at once: a directory may have more names than memory has room for their paths.
+        let bytes = dir.len() + usize::from(!dir.is_empty()) + name.to_bytes().len();
+        let keep = |paths: usize| {
+            let taken = memory.take(paths * bytes);
+            taken.map_err(|err| Error::caused(format!("cannot scan layer {}", layer.name), err))
+        };
         match name.to_bytes() {
             b"." | b".." => (),
             // The kernel honours it, yet lists it in a directory that is merged with no other.
-            name if kind == Kind::Whiteout => lists.masked.push(join(dir, name)),
-            name if name.starts_with(PREFIX) => marker(&mut lists, dir, name),
+            name if kind == Kind::Whiteout => {
+                keep(1)?;
+                lists.masked.push(join(dir, name));
+            }
+            name if name.starts_with(PREFIX) => {
+                keep(2)?;
+                marker(&mut lists, dir, name);
+            }
             CATALOG if kind == Kind::File && dir.is_empty() => (),
-            CATALOG if kind == Kind::File => lists.masked.push(join(dir, CATALOG)),
-            name if kind == Kind::Directory => subdirs.push(join(dir, name)),
+            CATALOG if kind == Kind::File => {
+                keep(1)?;
+                lists.masked.push(join(dir, CATALOG));
+            }
+            name if kind == Kind::Directory => {
+                keep(1)?;
+                subdirs.push(join(dir, name));
+            }
             _ => (),
         }
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Xattrs;
 use super::layer::{self, Found};
-use super::lists::{Lists, RelPath, ancestors, split};
+use super::lists::{Lists, Memory, RelPath, ancestors, split};
 use crate::error::{Error, Result};
 
 /// The mode of directories while they are filled.
@@ -52,28 +52,26 @@ pub(super) struct Directory {
 /// A tree's directories by path. In the order of bytes a directory comes before what is in it.
 pub(super) type Tree = BTreeMap<RelPath, Directory>;
 
-/// The most bytes that the directories of a tree may take in memory: 256 MiB. Whoever lists a long
-/// path asks for all the directories that lead to it, thousands with each.
-const MAX_TREE: usize = 256 << 20;
-
-/// A tree that is being made, and may not grow without end.
-#[derive(Default)]
-struct Growing {
+/// A tree that is being made, and may not grow without end: whoever lists a long path asks for all
+/// the directories that lead to it, thousands with each.
+struct Growing<'a> {
     tree: Tree,
-    bytes: usize,
+    memory: &'a Memory,
 }
 
-impl Growing {
+impl<'a> Growing<'a> {
+    fn new(memory: &'a Memory) -> Self {
+        Self {
+            tree: Tree::new(),
+            memory,
+        }
+    }
+
     /// Adds a directory, if there is none of that path yet.
     fn add(&mut self, path: &[u8], directory: impl FnOnce() -> Directory) -> Result<()> {
         if !self.tree.contains_key(path) {
-            self.bytes += path.len() + size_of::<(RelPath, Directory)>();
-            if self.bytes > MAX_TREE {
-                return Err(Error::new(format!(
-                    "its whiteouts lie in too many directories: over {} MiB of them",
-                    MAX_TREE >> 20
-                )));
-            }
+            self.memory
+                .take(path.len() + size_of::<(RelPath, Directory)>())?;
             self.tree.insert(path.to_vec(), directory());
         }
         Ok(())
@@ -81,8 +79,10 @@ impl Growing {
 
     /// The directory `path`, made with all that lead to it.
     fn chain(&mut self, path: &[u8]) -> Result<&mut Directory> {
-        for dir in ancestors(path).chain([b"".as_slice(), path]) {
-            self.add(dir, Directory::default)?;
+        if !self.tree.contains_key(path) {
+            for dir in ancestors(path).chain([b"".as_slice(), path]) {
+                self.add(dir, Directory::default)?;
+            }
         }
         Ok(self.tree.entry(path.to_vec()).or_default())
     }
@@ -110,11 +110,15 @@ impl Plan {
     /// look into is noted in the lists.
     pub fn new(
         lists: &mut Lists,
+        memory: &Memory,
         mut attributes: impl FnMut(&[u8]) -> Result<Found>,
     ) -> Result<Self> {
         let bottom = lists.opaque.iter().any(Vec::is_empty);
-        let below = if bottom { Tree::new() } else { below(lists)? };
-        let above = above(lists, &mut attributes)?;
+        let below = match bottom {
+            true => Tree::new(),
+            false => below(lists, memory)?,
+        };
+        let above = above(lists, memory, &mut attributes)?;
         let some = |tree: Tree| (!tree.is_empty()).then_some(tree);
         Ok(Self {
             above: some(above),
@@ -185,8 +189,8 @@ pub(super) fn hex(hash: Sha256) -> String {
 ///
 /// Nothing is put beneath a whiteout or an opaque directory: it hides all of it already, and there
 /// a whiteout takes the place that the directory would need.
-fn below(lists: &Lists) -> Result<Tree> {
-    let mut tree = Growing::default();
+fn below(lists: &Lists, memory: &Memory) -> Result<Tree> {
+    let mut tree = Growing::new(memory);
     let whiteouts: HashSet<&[u8]> = lists.whiteouts.iter().map(Vec::as_slice).collect();
     let opaque: HashSet<&[u8]> = lists.opaque.iter().map(Vec::as_slice).collect();
     let is_hidden =
@@ -207,8 +211,12 @@ fn below(lists: &Lists) -> Result<Tree> {
 
 /// The tree that hides the layer's marker files. It merges with the layer, so it has only
 /// directories that the layer has, and they look like the layer's.
-fn above(lists: &mut Lists, attributes: &mut impl FnMut(&[u8]) -> Result<Found>) -> Result<Tree> {
-    let mut tree = Growing::default();
+fn above(
+    lists: &mut Lists,
+    memory: &Memory,
+    attributes: &mut impl FnMut(&[u8]) -> Result<Found>,
+) -> Result<Tree> {
+    let mut tree = Growing::new(memory);
     let masked = std::mem::take(&mut lists.masked);
     let all: HashSet<&[u8]> = masked.iter().map(Vec::as_slice).collect();
     let mut absent: HashSet<Vec<u8>> = HashSet::new();
