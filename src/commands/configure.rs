@@ -12,8 +12,9 @@ use super::{Context, say};
 
 /// Tell podman, Docker, containerd or Slurm of this runtime, or take that back
 ///
-/// Writes one file, which is known again by its first line. A file of somebody else's is never
-/// changed: what it would need is printed, and the command fails.
+/// Writes one file, which is known again by its first line (Docker's daemon.json, which has no
+/// comments, by its whole text). A file of somebody else's is never changed: what it would need is
+/// printed, and the command fails.
 #[derive(Clone, Debug, Args)]
 pub struct Configure {
     /// The engine

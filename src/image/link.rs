@@ -47,9 +47,9 @@ LIMITS
 
   `podman system check` calls a linked layer damaged, and with --repair removes its images.
 
-  `podman diff` calls a changed file of the image added, linked or not; /.cvmfs-run, which names the
-  layers, shows. An ordinary user's `podman export` fails at files that the repository does not let
-  everyone read.
+  `podman diff` lists a changed file of the image as added, linked or not. /.cvmfs-run, which names
+  the layers, is seen as well. An ordinary user's `podman export` fails at files that the repository
+  does not let everyone read.
 
   Of one image at most 64 directories are linked: a layer is one, with whiteouts two or three.")]
 pub struct Link {
