@@ -274,6 +274,16 @@ fn by_the_fallback_runtime(fallback: &str, args: &[&str]) -> Bundle {
     bundle
 }
 
+/// A fallback runtime that does something of its own before it becomes runc.
+fn before_runc(script: &str) -> String {
+    let program = common::lab().join(common::unique("before-runc"));
+    let script = format!("#!/bin/bash\n{script}\nexec runc \"$@\"\n");
+    std::fs::write(&program, script).expect("the laboratory is ours");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("chmod");
+    program.display().to_string()
+}
+
 #[test]
 fn a_container_of_the_fallback_runtimes_leaves_nothing_where_it_ends_or_fails() {
     let not_executable = common::lab().join(common::unique("not-executable"));
@@ -335,6 +345,113 @@ fn a_container_whose_fallback_runtime_was_killed_is_deleted() {
     assert_eq!(said.code, 0, "{said:?}");
     assert!(!bundle.state().exists());
     assert_eq!(bundle::mounts(&bundle.dir).0, 0);
+}
+
+#[test]
+fn a_container_is_not_deleted_while_the_fallback_runtime_makes_it() {
+    let lab = common::lab().display().to_string();
+    let (begun, go) = (common::unique("begun"), common::unique("go"));
+    let slow = before_runc(&format!(
+        "case \" $* \" in *\" create \"*) touch {lab}/{begun}; until [ -e {lab}/{go} ]; do sleep 0.02; done ;; esac"
+    ));
+    let bundle = by_the_fallback_runtime(&slow, &["sleep", "1000"]);
+    let mut create = bundle
+        .command(&["--log", "log", "create"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cvmfs-run");
+    while !common::lab().join(&begun).exists() {
+        assert!(create.try_wait().expect("cvmfs-run").is_none());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mounted = bundle::mounts(&bundle.dir).0;
+    assert!(mounted > 0);
+    let said = bundle.verb(&["delete", "--force"]);
+    assert!(
+        said.code == 1 && said.err.contains("another command holds it"),
+        "{said:?}"
+    );
+    assert_eq!(bundle::mounts(&bundle.dir).0, mounted);
+    std::fs::write(common::lab().join(&go), "").expect("the laboratory is ours");
+    assert!(create.wait().expect("cvmfs-run").success());
+    assert!(bundle.verb(&["state"]).ok().contains("created"));
+    bundle.verb(&["delete", "--force"]).ok();
+    assert!(!bundle.state().exists());
+}
+
+#[test]
+fn a_runtime_that_keeps_its_records_elsewhere_is_asked_before_a_container_is_forgotten() {
+    let elsewhere = common::lab().join(common::unique("elsewhere"));
+    let program = before_runc(&format!(
+        "for ((n = 1; n <= $#; n++)); do if [ \"${{!n}}\" = --root ]; then set -- \"${{@:1:n}}\" {} \"${{@:n+2}}\"; break; fi; done",
+        elsewhere.display()
+    ));
+    let bundle = by_the_fallback_runtime(&program, &["sleep", "1000"]);
+    bundle.create();
+    assert!(elsewhere.join("it").exists());
+    bundle.verb(&["start"]).ok();
+    let said = bundle.verb(&["delete"]);
+    assert!(
+        said.code == 1 && said.err.contains("is not stopped"),
+        "{said:?}"
+    );
+    assert!(bundle.state().exists());
+    assert!(bundle::mounts(&bundle.dir).0 > 0);
+    bundle.verb(&["delete", "--force"]).ok();
+    assert!(!bundle.state().exists());
+}
+
+#[test]
+fn sockets_that_are_handed_over_are_for_the_fallback_runtime() {
+    let noted = common::lab().join(common::unique("noted"));
+    let script = format!("echo $LISTEN_PID $$ >>{}", noted.display());
+    let bundle = by_the_fallback_runtime(&before_runc(&script), &["sh", "-c", "exit 0"]);
+    for verb in ["create", "run"] {
+        let _ = std::fs::remove_file(&noted);
+        let line = format!(
+            "LISTEN_PID=$$ exec cvmfs-run --config cvmfs-run.toml --root sockets {verb} {verb} </dev/null >/dev/null 2>&1"
+        );
+        let mut command = std::process::Command::new("bash");
+        let said = common::run(command.args(["-c", &line]).current_dir(&bundle.dir));
+        assert_eq!(said.code, 0, "{verb}: {said:?}");
+        let text = std::fs::read_to_string(&noted).expect("what it noted");
+        let (listens, own) = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_once(' ')
+            .expect("two numbers");
+        assert_eq!(listens, own, "{verb}");
+        let line = format!("cvmfs-run --root sockets delete --force {verb}");
+        common::run(
+            std::process::Command::new("bash")
+                .args(["-c", &line])
+                .current_dir(&bundle.dir),
+        )
+        .ok();
+    }
+}
+
+#[test]
+fn a_mistake_in_the_settings_stops_no_container_that_does_not_need_them() {
+    let mut bundle = busybox("cvmfs-run", "cat /proc/self/comm");
+    std::fs::write(bundle.dir.join("toml"), "no-such-key = 1\n").expect("the bundle is ours");
+    bundle.flags = vec![
+        "--config".into(),
+        bundle.dir.join("toml").display().to_string(),
+    ];
+    assert_eq!(bundle.verb(&["run"]).ok(), "cat");
+    let layers = bundle.dir.join("layer").display().to_string();
+    bundle.config["annotations"] = json!({"run.cvmfs.layers": layers});
+    bundle.write();
+    let said = bundle.verb(&["run"]);
+    assert!(
+        said.code == 1 && said.err.contains("no-such-key"),
+        "{said:?}"
+    );
+    assert!(!bundle.state().exists());
 }
 
 #[test]

@@ -21,16 +21,22 @@ const FILES: [&str; 13] = [
     "usr/share/zsh/site-functions/_cvmfs-run",
 ];
 
-fn make(target: &str, destdir: &Path) {
+fn command(target: &str, destdir: &Path) -> Command {
     let bin = Path::new(env!("CARGO_BIN_EXE_cvmfs-run"));
-    let output = Command::new("make")
+    let mut command = Command::new("make");
+    command
         .args(["--silent", "-C", env!("CARGO_MANIFEST_DIR"), target])
         .arg(format!("DESTDIR={}", destdir.display()))
         .arg("PREFIX=/usr")
         .arg(format!(
             "BIN={}",
             bin.parent().expect("a directory").display()
-        ))
+        ));
+    command
+}
+
+fn make(target: &str, destdir: &Path) {
+    let output = command(target, destdir)
         .output()
         .unwrap_or_else(|err| panic!("cannot start make: {err}; install make"));
     let said = String::from_utf8_lossy(&output.stderr);
@@ -92,9 +98,37 @@ fn everything_is_installed_and_taken_back() {
         let text = std::fs::read_to_string(entry.path()).expect("a hook");
         assert!(text.contains("\"path\": \"/usr/bin/cvmfs-run\""), "{text}");
     }
+    let slurm = destdir
+        .path()
+        .join("usr/share/cvmfs-run/hooks/slurm/oci.conf");
+    let text = std::fs::read_to_string(slurm).expect("oci.conf");
+    assert!(!text.contains("/usr/local/bin/cvmfs-run"), "{text}");
+    assert_eq!(text.matches("/usr/bin/cvmfs-run ").count(), 4, "{text}");
     make("uninstall", destdir.path());
     assert_eq!(files(destdir.path()), Vec::<String>::new());
     assert!(!destdir.path().join("etc/cvmfs-run").exists());
+}
+
+#[test]
+fn nothing_is_taken_back_while_podman_is_told_of_it() {
+    let destdir = tempfile::tempdir().expect("a directory");
+    make("install", destdir.path());
+    let drop_in = destdir
+        .path()
+        .join("etc/containers/containers.conf.d/cvmfs-run.conf");
+    std::fs::create_dir_all(drop_in.parent().expect("a directory")).expect("mkdir");
+    std::fs::write(&drop_in, "").expect("write");
+    let installed = files(destdir.path());
+    let output = command("uninstall", destdir.path()).output().expect("make");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("configure podman --remove"),
+        "{said}"
+    );
+    assert_eq!(files(destdir.path()), installed);
+    std::fs::remove_file(&drop_in).expect("it is there");
+    make("uninstall", destdir.path());
+    assert_eq!(files(destdir.path()), Vec::<String>::new());
 }
 
 #[test]

@@ -244,8 +244,10 @@ const LIMITS: [(Driver, &str, &str); 4] = [
 /// root that fuse-overlayfs serves for as long.
 // Root's own store, $LAB/graph, is none of this user's: its mounts are seen here, and stay.
 const LEFT: &str = "
-for pid in $(pgrep -u $UID -f '^/usr/bin/slirp4netns .*rootless-netns'); do kill $pid; done
-for try in $(seq 50); do pgrep -u $UID 'slirp4netns|fuse-overlayfs' >/dev/null || break; sleep 0.1; done
+if bridges=$(pgrep -u $UID -f '^/usr/bin/slirp4netns .*rootless-netns'); then
+    kill $bridges
+    for try in $(seq 50); do pgrep -u $UID 'slirp4netns|fuse-overlayfs' >/dev/null || break; sleep 0.1; done
+fi
 find /run/user/$UID/cvmfs-run -mindepth 1 2>/dev/null
 podman unshare cat /proc/self/mountinfo | grep -v \" $LAB/graph/\" | grep -e ' cvmfs-run ' -e '/merged '
 pgrep -u $UID -a 'conmon|fuse-overlayfs|slirp4netns' || true";

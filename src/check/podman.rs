@@ -225,6 +225,36 @@ mod tests {
     }
 
     #[test]
+    fn where_every_container_needs_the_fallback_runtime_it_is_said_why() {
+        let by_systemd = Some("rootless cgroups by systemd");
+        for (manager, labels, cgroup, euid, why) in [
+            ("systemd", false, Cgroup::V2, 1000, by_systemd),
+            ("cgroupfs", false, Cgroup::V2, 1000, None),
+            ("systemd", false, Cgroup::V2, 0, None),
+            (
+                "systemd",
+                false,
+                Cgroup::V1,
+                0,
+                Some("cgroups of version 1 by systemd"),
+            ),
+            ("cgroupfs", false, Cgroup::V1, 0, None),
+            ("cgroupfs", true, Cgroup::V2, 0, Some("SELinux labels")),
+        ] {
+            let info =
+                json!({"host": {"cgroupManager": manager, "security": {"selinuxEnabled": labels}}});
+            let runtime = Ok(String::new());
+            let host = Host {
+                euid,
+                cgroup,
+                ..Host::default()
+            };
+            assert_eq!(all_fall_back(&Podman::Info { info, runtime }, &host), why);
+        }
+        assert_eq!(all_fall_back(&Podman::Missing, &Host::default()), None);
+    }
+
+    #[test]
     fn podman_is_judged_by_what_it_says() {
         let info = |driver: &str| {
             json!({"version": {"Version": "5.4.2"}, "host": {"ociRuntime": {"name": "crun"}},

@@ -1,6 +1,6 @@
 //! The repositories: every directory of the trusted roots, asked at once within the time limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,12 +32,15 @@ pub fn lines(config: &Config) -> Vec<Line> {
     let deadline = Instant::now() + config.timeout;
     let mut lines = Vec::new();
     let mut repositories: Vec<PathBuf> = Vec::new();
+    // Those that a root shows.
+    let mut known: BTreeSet<PathBuf> = BTreeSet::new();
     for (root, listed) in ask(&config.roots, deadline, names) {
         match listed {
             Some(Ok(names)) => {
                 // Repositories that are mounted when they are first entered have no name until then.
-                let known = config.repositories.iter().cloned();
-                let mut names: Vec<String> = names.into_iter().chain(known).collect();
+                known.extend(names.iter().map(|name| root.join(name)));
+                let named = config.repositories.iter().cloned();
+                let mut names: Vec<String> = names.into_iter().chain(named).collect();
                 names.sort();
                 names.dedup();
                 if names.is_empty() {
@@ -66,15 +69,12 @@ pub fn lines(config: &Config) -> Vec<Line> {
         let elsewhere = answers.iter().any(|(path, answer)| {
             path.file_name() == Some(name) && matches!(answer, Answer::Layers | Answer::Other)
         });
-        let mut line = judge(repository, answer, config.timeout);
-        match (line.verdict, configured) {
-            // Which of the roots it lies in is not said anywhere.
-            (Verdict::Fail, true) if elsewhere => continue,
-            // Containers may do without it.
-            (Verdict::Fail, false) => line.verdict = Verdict::Warn,
-            _ => {}
+        let line = judge(repository, answer, config.timeout);
+        // Which of the roots a name of the settings lies in is not said anywhere.
+        let absent = configured && elsewhere && !known.contains(repository);
+        if line.verdict != Verdict::Fail || !absent {
+            lines.push(line);
         }
-        lines.push(line);
     }
     lines
 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_counts_where_it_is_and_fails_only_where_it_is_named() {
+    fn a_repository_that_is_named_counts_in_whichever_root_it_is() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir_all(one.path().join("named/.layers")).unwrap();
         std::os::unix::fs::symlink("/no/such", one.path().join("broken")).unwrap();
@@ -195,11 +195,26 @@ mod tests {
                 ..Config::default()
             };
             let lines = lines(&config).into_iter();
-            let below = lines.filter(|line| Path::new(&line.what).parent() == Some(one.path()));
-            below.map(|line| line.verdict).collect::<Vec<_>>()
+            let (mut below, mut beside) = (Vec::new(), Vec::new());
+            for line in lines {
+                match Path::new(&line.what).parent() {
+                    Some(root) if root == one.path() => below.push((line.what, line.verdict)),
+                    Some(root) if root == other.path() => beside.push(line.verdict),
+                    _ => {}
+                }
+            }
+            below.sort_by(|a, b| a.0.cmp(&b.0));
+            let below = below.into_iter().map(|(_, verdict)| verdict);
+            below.chain(beside).collect::<Vec<_>>()
         };
-        assert_eq!(verdicts(&["named"]), [Verdict::Warn, Verdict::Ok]);
-        assert_eq!(verdicts(&["broken"]), [Verdict::Fail, Verdict::Ok]);
+        // In the other root there is none, which is no failure; a broken one is, named or not.
+        assert_eq!(verdicts(&["named"]), [Verdict::Fail, Verdict::Ok]);
+        let broken = [Verdict::Fail, Verdict::Ok, Verdict::Fail];
+        assert_eq!(verdicts(&["broken"]), broken);
+        // One that is nowhere is missed in each.
+        let nowhere = verdicts(&["nowhere"]);
+        let expected = [Verdict::Fail, Verdict::Ok, Verdict::Fail, Verdict::Fail];
+        assert_eq!(nowhere, expected);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Delete {
             dir.hold()?;
             let deleted = context.run_there(&dir, fallback, &verb);
             // What was killed while it was made is not known there.
-            if there::has_it(&dir, id) {
+            if deleted.is_err() && there::has_it(&dir, &state) {
                 deleted?;
             }
             return finish(&dir, &state, Vec::new());

@@ -1,9 +1,11 @@
 //! A container that the fallback runtime makes: handed over, and taken back when it did not come
 //! to be or is gone there.
 
+use std::process::{Command, Stdio};
+
 use crate::engine::{adopt, fallback, foreground};
 use crate::error::{Error, Result};
-use crate::state::{self, Dir, State};
+use crate::state::{self, Dir, Fallback, State};
 use crate::{log, sys};
 
 use super::{Context, FALLBACK, delete};
@@ -51,7 +53,7 @@ impl There {
             std::process::exit(1);
         };
         let code = foreground::wait(child.as_raw(), None)?;
-        if code != 0 && !has_it(&self.dir, &self.state.id) {
+        if code != 0 && !has_it(&self.dir, &self.state) {
             forget(&self.dir, &self.state);
         }
         self.dir.release();
@@ -71,16 +73,35 @@ pub fn wait(context: &Context, id: &str, pid: i32) -> Result<u8> {
     if let Some((_, ours)) = ours
         && let Ok((dir, state)) = state::load(&context.root, id)
         && state.created == ours.created
-        && !has_it(&dir, id)
+        && !has_it(&dir, &state)
     {
         forget(&dir, &state);
     }
     Ok(code)
 }
 
-/// Whether the fallback runtime knows the container: runc and crun keep a directory of its name.
-pub fn has_it(dir: &Dir, id: &str) -> bool {
-    dir.path.join(FALLBACK).join(id).exists()
+/// Whether the fallback runtime knows the container. runc and crun keep a directory of its name,
+/// which they may be removing; others are asked.
+pub fn has_it(dir: &Dir, state: &State) -> bool {
+    let root = dir.path.join(FALLBACK);
+    let Some(fallback) = &state.fallback else {
+        return false;
+    };
+    // Without the caller's log: that it knows none is no error here.
+    let quiet = Fallback {
+        flags: Vec::new(),
+        ..fallback.clone()
+    };
+    let verb = ["state".to_owned(), state.id.clone()];
+    let asked = || {
+        Command::new(&quiet.program)
+            .args(fallback::arguments(&quiet, &root, &verb))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    };
+    root.join(&state.id).exists() || asked().is_ok_and(|status| status.success())
 }
 
 /// Takes away what was made for a container that does not exist there; what is left is told.

@@ -25,16 +25,33 @@ pub(super) const MAX_ENTRIES: usize = 1_000_000;
 const MAX_MEMORY: usize = 512 << 20;
 
 /// What the paths of all layers of a container take in memory.
-#[derive(Debug, Default)]
-pub(super) struct Memory(AtomicUsize);
+#[derive(Debug)]
+pub(super) struct Memory {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::of(MAX_MEMORY)
+    }
+}
 
 impl Memory {
+    /// That many bytes of it.
+    pub fn of(limit: usize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
     /// Takes some bytes of it, as long as there are any.
     pub fn take(&self, bytes: usize) -> Result<()> {
-        match self.0.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_MEMORY {
+        match self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
             true => Err(Error::new(format!(
                 "the whiteouts of the image have too many or too long paths: over {} MiB of them",
-                MAX_MEMORY >> 20
+                self.limit >> 20
             ))),
             false => Ok(()),
         }
@@ -42,7 +59,7 @@ impl Memory {
 
     /// Gives some back.
     pub fn give_back(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -209,6 +209,9 @@ fn is_opaque(fd: BorrowedFd<'_>, kind: Xattrs) -> Result<bool, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -237,5 +240,43 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn names_that_fill_the_memory_end_a_scan_whatever_they_are() {
+        let scanned = |make: fn(&Path, String), count: usize| {
+            let dir = tempfile::tempdir().unwrap();
+            (0..count).for_each(|n| make(dir.path(), format!("{n}{}", "x".repeat(200))));
+            let fd = std::fs::File::open(dir.path()).unwrap();
+            let source = super::super::Source {
+                layer: fd.as_fd(),
+                name: "the layer",
+                digest: None,
+                markers: None,
+            };
+            let layer = Arc::new(Layer::new(&source).unwrap());
+            let limit = Duration::from_secs(60);
+            let pool = Pool::until(Instant::now() + limit, limit);
+            let memory = Arc::new(Memory::of(1 << 20));
+            let lists = scan(&[layer], Xattrs::User, &pool, &memory)?;
+            Ok::<_, Error>(lists[0].len())
+        };
+        let marker = |dir: &Path, name: String| {
+            std::fs::write(dir.join(format!(".wh.{name}")), "").unwrap();
+        };
+        let subdir = |dir: &Path, name: String| std::fs::create_dir(dir.join(name)).unwrap();
+        assert_eq!(scanned(marker, 2000).unwrap(), 4000);
+        for err in [scanned(marker, 4000), scanned(subdir, 6000)] {
+            let err = err.unwrap_err().to_string();
+            assert!(err.contains("cannot scan layer the layer"), "{err}");
+            assert!(err.contains("over 1 MiB"), "{err}");
+        }
+        // What was scanned has its room back.
+        let nested = |dir: &Path, name: String| {
+            let number = name.trim_end_matches('x');
+            let parent = format!("p{}", &number[..number.len().saturating_sub(2)]);
+            std::fs::create_dir_all(dir.join(parent).join(name)).unwrap();
+        };
+        assert_eq!(scanned(nested, 6000).unwrap(), 0);
     }
 }

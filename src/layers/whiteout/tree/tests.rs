@@ -59,18 +59,18 @@ fn nothing_is_put_beneath_a_whiteout_or_an_opaque_directory() {
 #[test]
 fn long_paths_that_ask_for_directories_without_end_are_refused() {
     let deep = |n: usize| format!("{n}{}", "/d".repeat(2040)).into_bytes();
-    let whiteouts: Vec<RelPath> = (0..200).map(deep).collect();
+    let whiteouts: Vec<RelPath> = (0..10).map(deep).collect();
     for (masked, whiteouts) in [(vec![], whiteouts.clone()), (whiteouts, vec![])] {
         let mut lists = Lists {
             whiteouts,
             masked,
             ..Lists::default()
         };
-        let plan = Plan::new(&mut lists, &Memory::default(), |_| {
+        let plan = Plan::new(&mut lists, &Memory::of(4 << 20), |_| {
             Ok(Found::Directory(None))
         });
         let err = plan.unwrap_err().to_string();
-        assert!(err.contains("over 512 MiB"), "{err}");
+        assert!(err.contains("over 4 MiB"), "{err}");
     }
 }
 
