@@ -192,7 +192,12 @@ impl Options {
             maps: maps.as_ref(),
             written: &rootfs::scratch::written(&bundle.config),
         };
-        state.mounted = rootfs::prepare(&wanted, &context.host, || context.config())?;
+        let stacked = rootfs::prepare(&wanted, &context.host, || context.config())?;
+        // Who did that ends while the container is made.
+        let _leaving = stacked.map(|(mounted, leaving)| {
+            state.mounted = Some(mounted);
+            leaving
+        });
         if state.mounted.is_some() {
             rootfs::volumes::fill(&bundle.config, &bundle.root)?;
         }

@@ -80,6 +80,7 @@ fn precreate(context: &Context, text: &[u8]) -> Result<()> {
         written: &rootfs::scratch::written(&config),
     };
     let mounted = rootfs::prepare(&wanted, &context.host, || context.config());
+    let mounted = mounted.map(|stacked| stacked.map(|(mounted, _)| mounted));
     if let Ok(Some(_)) = &mounted
         && let Err(err) = rootfs::volumes::fill(&config, &root)
     {

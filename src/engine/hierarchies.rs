@@ -89,8 +89,7 @@ fn is_other(option: &str) -> bool {
 
 /// The host's hierarchies.
 pub fn read() -> Result<Vec<Hierarchy>> {
-    let text = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
-    Ok(parse(&text))
+    Ok(parse(&mountinfo::read()?))
 }
 
 /// This process's stay in a container's cgroups; on drop it goes back to where it was.

@@ -207,9 +207,8 @@ fn cover() -> Result<()> {
 /// The hierarchies of version 1: their name below [`TOP`], and this process's cgroup in them as
 /// seen below `aside`.
 fn hierarchies(aside: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let read = |path: &str| std::fs::read(path).doing(|| format!("cannot read {path}"));
-    let cgroups = read("/proc/self/cgroup")?;
-    Ok(mountinfo::all(&read("/proc/self/mountinfo")?)
+    let cgroups = std::fs::read("/proc/self/cgroup").doing(|| "cannot read /proc/self/cgroup")?;
+    Ok(mountinfo::all(&mountinfo::read()?)
         .filter(|mount| mount.fstype == "cgroup")
         .filter_map(|mount| {
             let name = mount.point.strip_prefix(TOP).ok()?.to_str()?.to_owned();

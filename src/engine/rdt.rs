@@ -9,7 +9,7 @@ use crate::rootfs::mountinfo;
 
 /// Writes new schemata for a container that has them.
 pub fn update(config: &Value, id: &str, schemata: &[&str]) -> Result<()> {
-    let mountinfo = std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")?;
+    let mountinfo = mountinfo::read()?;
     let group = group(&mountinfo, config, id)?;
     let path = group.join("schemata");
     std::fs::write(&path, text(schemata)).doing(|| format!("cannot change {}", path.display()))

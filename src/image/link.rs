@@ -145,12 +145,13 @@ fn uses_fuse() -> Result<bool> {
 
 /// What to say of an image that is mounted just now, and so shows what it had.
 fn mounted(image: &str, layers: &[PathBuf], host: &Host) -> Option<String> {
-    const MOUNTS: &str = "/proc/self/mountinfo";
     // A user's podman mounts in a namespace of its own. Where nothing can be seen, nothing is said:
     // the links are there.
     let text = match host.rootless() && !host.in_user_namespace {
-        true => podman(&["unshare", "cat", MOUNTS]).ok()?.into_bytes(),
-        false => std::fs::read(MOUNTS).ok()?,
+        true => podman(&["unshare", "cat", "/proc/self/mountinfo"])
+            .ok()?
+            .into_bytes(),
+        false => mountinfo::read().ok()?,
     };
     let points = layers.iter().filter_map(|diff| diff.parent());
     let mut points = points.map(|layer| layer.join("merged"));

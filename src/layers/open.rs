@@ -1,9 +1,9 @@
 //! Opening layers: beneath a trusted root, all at once, within the site's time limit.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -175,6 +175,52 @@ fn once(layers: Vec<Layer>) -> Result<Found> {
     Ok(kept)
 }
 
+/// Layers that threads open side by side.
+struct Opening {
+    jobs: Vec<Job>,
+    /// The next to be opened.
+    next: AtomicUsize,
+    progress: Mutex<Progress>,
+    /// Told when all have been opened.
+    all: Condvar,
+}
+
+/// What has come of the jobs, in their order.
+struct Progress {
+    opened: Vec<Option<Opened>>,
+    left: usize,
+}
+
+type Opened = Result<(OwnedFd, PathBuf)>;
+
+impl Opening {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // A thread that panicked elsewhere has left it whole.
+        self.progress
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What each thread does: opens one layer after the other, until none is left.
+    fn work(&self) {
+        let mut roots = Roots::default();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = self.jobs.get(index) else {
+                break;
+            };
+            let opened = open_one(job, &mut roots);
+            let mut progress = self.progress();
+            progress.opened[index] = Some(opened);
+            progress.left -= 1;
+            // Whoever waits is woken once: it would only get in the way before.
+            if progress.left == 0 {
+                self.all.notify_one();
+            }
+        }
+    }
+}
+
 /// Opens all of `jobs` at the same time. Every thread is joined before it returns, except when the
 /// time limit has passed: then the process ends with the error, and the threads with it.
 fn open_all(
@@ -188,85 +234,99 @@ fn open_all(
         return Err(Error::new("no root is trusted").hint("set roots in cvmfs-run.toml"));
     }
     let count = jobs.len();
-    let jobs = Arc::new(jobs);
-    let next = Arc::new(AtomicUsize::new(0));
-    let (sender, receiver) = mpsc::channel();
+    let opening = Arc::new(Opening {
+        next: AtomicUsize::new(0),
+        progress: Mutex::new(Progress {
+            opened: jobs.iter().map(|_| None).collect(),
+            left: count,
+        }),
+        all: Condvar::new(),
+        jobs,
+    });
     let mut threads = Vec::new();
-    let mut start = || {
-        let (jobs, next, sender) = (Arc::clone(&jobs), Arc::clone(&next), sender.clone());
-        let work = move || {
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // The receiver is gone only when the time limit has passed.
-                let _ = sender.send((job.name.clone(), open_one(job)));
-            }
-        };
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
-        threads.push(thread.map_err(|err| Error::caused("cannot start a thread", err))?);
+    let mut start = |wanted: usize| {
+        while threads.len() < wanted {
+            let opening = Arc::clone(&opening);
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let thread = thread.spawn(move || opening.work());
+            threads.push(thread.map_err(|err| Error::caused("cannot start a thread", err))?);
+        }
         Ok(())
     };
-    let began = Instant::now();
-    let mut started = 0;
-
-    let mut results: Vec<(String, Result<(OwnedFd, PathBuf)>)> = Vec::with_capacity(count);
-    while results.len() < count {
-        // Layers that are known take one thread; as soon as one waits, all others get theirs.
-        let wanted = match began.elapsed() < PATIENCE {
-            true => 1,
-            false => MAX_THREADS.min(started + count - results.len()),
-        };
-        while started < wanted.min(count) {
-            start()?;
-            started += 1;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patient = match started < count.min(MAX_THREADS) {
-            true => left.min(PATIENCE),
-            false => left,
-        };
-        match receiver.recv_timeout(patient) {
-            Err(mpsc::RecvTimeoutError::Timeout) if patient < left => {}
-            Ok(result) => results.push(result),
-            Err(_) => {
-                let silent = jobs
-                    .iter()
-                    .find(|job| !results.iter().any(|(n, _)| *n == job.name));
-                let place = silent.and_then(|job| job.places.first());
-                let name = silent.map_or("", |job| &job.name);
-                let repository = place.map_or("", |place| &place.repository);
-                return Err(Error::new(format!(
-                    "layer {name} of repository {repository} did not answer in {} s",
-                    timeout.as_secs()
-                ))
-                .hint(format!(
-                    "check the server and proxies (cvmfs_config stat {repository}), or raise timeout in cvmfs-run.toml"
-                )));
-            }
+    // Layers that are known take one thread; when it waits for one, all others get theirs.
+    start(count.min(1))?;
+    let wait = |limit: Duration| {
+        let progress = opening.progress();
+        let waited = opening
+            .all
+            .wait_timeout_while(progress, limit, |p| p.left > 0);
+        let (progress, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        progress.left
+    };
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let waiting = wait(PATIENCE.min(left()));
+    if waiting > 0 {
+        start(MAX_THREADS.min(waiting + 1).min(count))?;
+        if wait(left()) > 0 {
+            return Err(silent(&opening, timeout));
         }
     }
     for thread in threads {
-        // A thread that panicked has not sent its results, and is reported above.
+        // All that it had to do is done.
         let _ = thread.join();
     }
-    // Back in the order of the jobs, and the lowest layer's error first.
-    let mut by_name: std::collections::HashMap<String, Vec<_>> = std::collections::HashMap::new();
-    for (name, result) in results {
-        by_name.entry(name).or_default().push(result);
+    let opened = std::mem::take(&mut opening.progress().opened);
+    opened.into_iter().flatten().collect()
+}
+
+/// The error of the first layer of which nothing has been heard.
+fn silent(opening: &Opening, timeout: Duration) -> Error {
+    let silent = opening.progress().opened.iter().position(Option::is_none);
+    let job = silent.and_then(|index| opening.jobs.get(index));
+    let name = job.map_or("", |job| &job.name);
+    let place = job.and_then(|job| job.places.first());
+    let repository = place.map_or("", |place| &place.repository);
+    Error::new(format!(
+        "layer {name} of repository {repository} did not answer in {} s",
+        timeout.as_secs()
+    ))
+    .hint(format!(
+        "check the server and proxies (cvmfs_config stat {repository}), or raise timeout in cvmfs-run.toml"
+    ))
+}
+
+/// Trusted roots that are open: most layers of an image lie beneath the same.
+#[derive(Default)]
+struct Roots(Vec<(PathBuf, OwnedFd)>);
+
+impl Roots {
+    fn of(&mut self, place: &Candidate) -> std::result::Result<BorrowedFd<'_>, Errno> {
+        let known = self.0.iter().position(|(path, _)| *path == place.root);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                // A root that the site names may itself be a symbolic link.
+                let root = rustix::fs::open(
+                    &place.root,
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                if place.local {
+                    own::check(&root, &place.root)?;
+                }
+                self.0.push((place.root.clone(), root));
+                self.0.len() - 1
+            }
+        };
+        Ok(self.0[at].1.as_fd())
     }
-    jobs.iter()
-        .map(|job| {
-            by_name
-                .get_mut(&job.name)
-                .and_then(Vec::pop)
-                .unwrap_or_else(|| Err(Error::new(format!("layer {} was not opened", job.name))))
-        })
-        .collect()
 }
 
 /// Opens one layer at the first of its places where it lies.
-fn open_one(job: &Job) -> Result<(OwnedFd, PathBuf)> {
+fn open_one(job: &Job, roots: &mut Roots) -> Opened {
     let mut missing: Option<Error> = None;
     for place in &job.places {
-        match open_at(place) {
+        match open_at(place, roots) {
             Ok(fd) => return Ok((fd, place.shown())),
             Err(errno) => {
                 let err = explain(job, place, errno);
@@ -285,19 +345,11 @@ fn open_one(job: &Job) -> Result<(OwnedFd, PathBuf)> {
 
 /// Opens a directory beneath a trusted root, for reading: that is asked of the server here, and
 /// not when the first program of the container waits for it.
-fn open_at(place: &Candidate) -> std::result::Result<OwnedFd, Errno> {
-    // A root that the site names may itself be a symbolic link.
-    let root = rustix::fs::open(
-        &place.root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    if place.local {
-        own::check(&root, &place.root)?;
-    }
+fn open_at(place: &Candidate, roots: &mut Roots) -> std::result::Result<OwnedFd, Errno> {
+    let root = roots.of(place)?;
     let open = || {
         rustix::fs::openat2(
-            root.as_fd(),
+            root,
             &place.path,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
+use nix::unistd::Pid;
 use rustix::pipe::PipeFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,8 +25,20 @@ enum Answer<T> {
     Failed(String),
 }
 
+/// A copy that has answered and is about to end. Nobody waits for that: it is reaped when this is
+/// dropped, before this process ends; an orphan would be the caller's.
+#[derive(Debug)]
+pub struct Leaving(Pid);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // All its calls have come back, so it ends at once.
+        let _ = nix::sys::wait::waitpid(self.0, None);
+    }
+}
+
 /// Does `work` in a copy of this process, and gives what came of it.
-pub fn apart<T>(work: impl FnOnce() -> Result<T>) -> Result<T>
+pub fn apart<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Leaving)>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -59,11 +72,7 @@ where
         _ => Answer::Failed("the process that opens the layers ended without an answer".into()),
     };
     match answer {
-        Answer::Done(value) => {
-            // All its calls have come back, so it ends at once.
-            let _ = nix::sys::wait::waitpid(child, None);
-            Ok(value)
-        }
+        Answer::Done(value) => Ok((value, Leaving(child))),
         Answer::Failed(why) => Err(Error::new(why)),
     }
 }
@@ -110,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_came_of_the_work_is_given_back() {
-        assert_eq!(apart(|| Ok(vec![1, 2])).unwrap(), [1, 2]);
+        assert_eq!(apart(|| Ok(vec![1, 2])).unwrap().0, [1, 2]);
         let err = apart::<()>(|| Err(Error::new("no").hint("do this"))).unwrap_err();
         assert_eq!(err.to_string(), "no; do this");
         let err = apart::<()>(|| std::process::exit(3)).unwrap_err();

@@ -35,6 +35,7 @@ use crate::state;
 
 use mountinfo::Mount;
 
+pub use apart::Leaving;
 pub use over::forget;
 
 /// What was done to a container's root; kept with its state.
@@ -76,6 +77,9 @@ pub struct Wanted<'a> {
     pub written: &'a [std::path::PathBuf],
 }
 
+/// What was done to a root, and the process that did it, which is about to end.
+pub type Stacked = (Mounted, Option<Leaving>);
+
 /// Puts the layers that are asked for into the container's root; `None` when none are.
 ///
 /// The site's settings are read only for layers: a mistake in them stops no other container.
@@ -83,14 +87,14 @@ pub fn prepare(
     wanted: &Wanted<'_>,
     host: &Host,
     config: impl FnOnce() -> Result<Config>,
-) -> Result<Option<Mounted>> {
+) -> Result<Option<Stacked>> {
     let (mountinfo, mount) = uncovered(wanted.root)?;
     if mount
         .as_ref()
         .is_some_and(|mount| mount.source == overlay::SOURCE)
     {
         // `podman restart` keeps the mount, and it is ours already.
-        return Ok(Some(Mounted::Restacked));
+        return Ok(Some((Mounted::Restacked, None)));
     }
     let engine = match mount {
         Some(mount) if mount.fstype == "overlay" => {
@@ -100,7 +104,7 @@ pub fn prepare(
         Some(mount) if mount.fstype == "fuse.fuse-overlayfs" => {
             match fuse::parts(&mountinfo, &mount)? {
                 Some(parts) => Engine::Fuse(mount, parts),
-                None => return Ok(Some(Mounted::Restacked)),
+                None => return Ok(Some((Mounted::Restacked, None))),
             }
         }
         _ => Engine::Directory,
@@ -123,7 +127,9 @@ pub fn prepare(
         .hint("set use_composefs = \"false\" in storage.conf"));
     }
     let config = config()?;
-    apart::apart(|| restack::restack(wanted, host, &config, engine, lowers, asked)).map(Some)
+    let (mounted, leaving) =
+        apart::apart(|| restack::restack(wanted, host, &config, engine, lowers, asked))?;
+    Ok(Some((mounted, Some(leaving))))
 }
 
 /// All mounts, and what is mounted at `root`, after mounts of ours over a root that is no overlay were taken away.
@@ -133,7 +139,7 @@ pub fn prepare(
 /// another's upper directory.
 fn uncovered(root: &Path) -> Result<(Vec<u8>, Option<Mount>)> {
     loop {
-        let mountinfo = mountinfo()?;
+        let mountinfo = mountinfo::read()?;
         let mount = mountinfo::at(&mountinfo, root);
         let Some(owner) = mount.as_ref().and_then(|m| overlay::owner(&m.source)) else {
             return Ok((mountinfo, mount));
@@ -148,10 +154,6 @@ fn uncovered(root: &Path) -> Result<(Vec<u8>, Option<Mount>)> {
         }
         overlay::detach(root)?;
     }
-}
-
-fn mountinfo() -> Result<Vec<u8>> {
-    std::fs::read("/proc/self/mountinfo").doing(|| "cannot read mountinfo")
 }
 
 /// Opens the engine's lowers, top first.

@@ -1,11 +1,15 @@
-//! What is mounted where: a parser of /proc/self/mountinfo (pure).
+//! What is mounted where: /proc/self/mountinfo, and a parser of it (pure).
 //!
 //! Source of the format: proc_pid_mountinfo(5); of overlay's options: the kernel's
 //! Documentation/filesystems/overlayfs.rst and fs/overlayfs/params.c.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
 
 /// One mount, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,19 @@ pub struct Overlay {
     pub data_only: bool,
     /// The other options: `userxattr`, `volatile`, `xino=off`.
     pub others: Vec<(String, Option<String>)>,
+}
+
+/// Room for an ordinary host's mounts: a file of /proc tells no size, and to feel for its end takes
+/// three times as many calls.
+const ROOM: usize = 16 << 10;
+
+/// The mounts of this process's namespace, as the kernel lists them.
+pub fn read() -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(ROOM);
+    File::open("/proc/self/mountinfo")
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .doing(|| "cannot read mountinfo")?;
+    Ok(text)
 }
 
 /// The topmost mount at exactly `point`.

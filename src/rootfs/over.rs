@@ -92,7 +92,7 @@ pub(super) fn put_over(
 /// container of which nothing was written down.
 pub fn forget(state_dir: &Path) -> Result<()> {
     let source = overlay::source_over(state_dir);
-    for point in mountinfo::of(&super::mountinfo()?, &source) {
+    for point in mountinfo::of(&mountinfo::read()?, &source) {
         overlay::detach(&point)?;
     }
     remove_scratch(state_dir)

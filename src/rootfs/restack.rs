@@ -1,5 +1,6 @@
 //! The stack of a container: its layers found, their markers made whiteouts, and all in one order.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::config::Config;
@@ -57,7 +58,8 @@ pub(super) fn restack(
     tracing::debug!("restacking {} from {repositories:?}", wanted.root.display());
 
     let stack = plan::stack(lowers, parts, mask, empty);
-    let stack = join::join(stack, plan::MAX_ENTRIES, &cache_dir)?;
+    // The process ends when this is done, and all are closed with it.
+    let stack = ManuallyDrop::new(join::join(stack, plan::MAX_ENTRIES, &cache_dir)?);
     match engine {
         Engine::Overlay(mount, engine_parts) => {
             replace::replace(wanted, host, &mount, &engine_parts, &stack, attributes)?;

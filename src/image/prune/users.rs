@@ -1,11 +1,11 @@
 //! Who uses layers: the images of podman's store, and whatever runs.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::podman::Store;
 use super::super::stat::named;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::rootfs::{mountinfo, overlay};
 use crate::state;
@@ -47,9 +47,7 @@ pub fn kept(host: &Host, store: Option<&Store>, gone: &HashSet<&str>) -> Result<
             roots.push(state.rootfs);
         }
     }
-    let path = Path::new("/proc/self/mountinfo");
-    let text = std::fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
-    match stranger(&text, &roots) {
+    match stranger(&mountinfo::read()?, &roots) {
         None => Ok(kept),
         Some(point) => Err(Error::new(format!(
             "it cannot be told which layers {} is made from",
