@@ -236,12 +236,24 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
     // can lose it what the container writes. Nobody here waits for what is left: it stays in sight.
     let script = r#"
         left() { for p in /proc/[0-9]*; do read -r _ _ _ parent _ <$p/stat && [ $parent = 1 ] && echo $1; done; true; }
+        cp config.json good.json; cp bad.json config.json
+        $runtime --root state create bad </dev/null >/dev/null 2>&1 || left failed
+        cp good.json config.json
         $runtime --root state create --pid-file pid it </dev/null >/dev/null 2>&1 && left create
         $runtime --root state start it && left start
         $runtime --root state exec --detach --pid-file exec-pid it sleep 500 </dev/null >/dev/null 2>&1 && left exec
     "#;
     let left = same(|runtime| {
-        let bundle = busybox(runtime, "exec sleep 1000");
+        let mut bundle = busybox(runtime, "exec sleep 1000");
+        one_layer(&mut bundle);
+        // One that cannot be made: cvmfs-run misses the layer, runc the program.
+        let mut bad = bundle.config.clone();
+        bad["annotations"]["run.cvmfs.layers"] = json!(bundle.dir.join("none"));
+        bad["process"]["args"] = json!(["/none"]);
+        std::fs::write(bundle.dir.join("bad.json"), bad.to_string()).expect("the bundle is ours");
+        let runtime = [&[runtime.to_owned()][..], &bundle.flags]
+            .concat()
+            .join(" ");
         let mut command = std::process::Command::new("unshare");
         let options = ["--pid", "--fork", "--kill-child", "--mount-proc"];
         command
@@ -253,24 +265,37 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
         common::run(&mut command).ok()
     });
     // With the shell that counts.
-    assert_eq!(left, "create\ncreate\nstart\nstart\nexec\nexec\nexec");
+    assert_eq!(
+        left,
+        "failed\ncreate\ncreate\nstart\nstart\nexec\nexec\nexec"
+    );
+}
+
+/// Puts an empty layer into a bundle's root, of which runc knows nothing, and gives the settings
+/// that trust it.
+fn one_layer(bundle: &mut Bundle) -> String {
+    let layer = bundle.dir.join("layer");
+    std::fs::create_dir(&layer).expect("the bundle is ours");
+    bundle.config["annotations"] = json!({"run.cvmfs.layers": layer});
+    bundle.write();
+    let settings = format!("roots = [{:?}]\n", bundle.dir);
+    let file = bundle.dir.join("cvmfs-run.toml");
+    std::fs::write(&file, &settings).expect("the bundle is ours");
+    if bundle.runtime == "cvmfs-run" {
+        bundle.flags = vec!["--config".into(), file.display().to_string()];
+    }
+    settings
 }
 
 /// A bundle from one layer that only the fallback runtime makes, which is `fallback`.
 fn by_the_fallback_runtime(fallback: &str, args: &[&str]) -> Bundle {
     let mut bundle = busybox("cvmfs-run", "");
-    std::fs::create_dir(bundle.dir.join("layer")).expect("the bundle is ours");
     bundle.config["linux"]["devices"] =
         json!([{"path": "/srv/null", "type": "c", "major": 1, "minor": 3}]);
     bundle.config["process"]["args"] = json!(args);
-    let layers = bundle.dir.join("layer").display().to_string();
-    bundle.config["annotations"] = json!({"run.cvmfs.layers": layers});
-    bundle.write();
-    let file = bundle.dir.join("cvmfs-run.toml");
     // Not crun: it does not run everywhere.
-    let settings = format!("fallback = [{fallback:?}]\nroots = [{:?}]\n", bundle.dir);
-    std::fs::write(&file, settings).expect("the bundle is ours");
-    bundle.flags = vec!["--config".into(), file.display().to_string()];
+    let settings = one_layer(&mut bundle) + &format!("fallback = [{fallback:?}]\n");
+    std::fs::write(bundle.dir.join("cvmfs-run.toml"), settings).expect("the bundle is ours");
     bundle
 }
 

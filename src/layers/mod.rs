@@ -8,6 +8,7 @@ mod locate;
 pub mod open;
 mod own;
 pub mod whiteout;
+mod why;
 
 pub use locate::{Candidate, Kind, candidates, digest_in_path};
 pub use open::{Found, Layer, find};

@@ -15,7 +15,7 @@ use crate::request::descriptor::Markers;
 use crate::request::{Digest, LayerName, Request};
 
 use super::locate::{Candidate, Kind, candidates, digest_in_path};
-use super::own;
+use super::{own, why};
 
 /// A directory of an image, opened.
 #[derive(Debug)]
@@ -34,9 +34,6 @@ pub struct Layer {
 
 /// The directories of one request, bottom first.
 pub type Found = Vec<Layer>;
-
-/// How much is shown of an image's name.
-const MAX_IMAGE: usize = 256;
 
 /// At most this many layers are opened at the same time.
 const MAX_THREADS: usize = 64;
@@ -60,22 +57,9 @@ pub fn find(requests: Vec<Request>, config: &Config) -> Result<Vec<Found>> {
         .into_iter()
         .map(|request| {
             let image = request.image.clone();
-            find_one(request, config, deadline).map_err(|err| not_here(image, err))
+            find_one(request, config, deadline).map_err(|err| why::not_here(image, err))
         })
         .collect()
-}
-
-/// Says of an image whose layers are missing what it is: it may come from a registry, and its user
-/// know nothing of CernVM-FS.
-fn not_here(image: Option<String>, err: Error) -> Error {
-    let Some(image) = image.filter(|_| may_stand_in(&err)) else {
-        return err;
-    };
-    // Whatever the image calls itself, the rest of the line must be read.
-    let image: String = image.chars().take(MAX_IMAGE).collect();
-    let what = format!("this is a thin image of {image}, and its files are not to be had here");
-    Error::caused(what, err)
-        .hint("where CernVM-FS cannot be had, run the full image (cvmfs-image flatten makes it)")
 }
 
 fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Found> {
@@ -100,25 +84,11 @@ fn find_one(request: Request, config: &Config, deadline: Instant) -> Result<Foun
                 return Ok(found);
             }
             // Only what is missing can be stood in for: a refused name must stay refused.
-            Err(err) if first_error.is_none() && may_stand_in(&err) => first_error = Some(err),
+            Err(err) if first_error.is_none() && why::may_stand_in(&err) => first_error = Some(err),
             Err(err) => return Err(first_error.unwrap_or(err)),
         }
     }
     Err(first_error.unwrap_or_else(|| Error::new("the request names no layers")))
-}
-
-/// Whether the other form of the image may be tried after this error.
-fn may_stand_in(err: &Error) -> bool {
-    err.errno().is_some_and(|errno| {
-        [
-            libc::ENOENT,
-            libc::ENOTDIR,
-            libc::EACCES,
-            libc::EIO,
-            libc::ENOTCONN,
-        ]
-        .contains(&errno)
-    })
 }
 
 fn find_kind(request: &Request, kind: Kind, config: &Config, deadline: Instant) -> Result<Found> {
@@ -228,9 +198,7 @@ fn open_all(
     deadline: Instant,
     timeout: Duration,
 ) -> Result<Vec<(OwnedFd, PathBuf)>> {
-    if let [job] = jobs.as_slice()
-        && job.places.is_empty()
-    {
+    if jobs.iter().any(|job| job.places.is_empty()) {
         return Err(Error::new("no root is trusted").hint("set roots in cvmfs-run.toml"));
     }
     let count = jobs.len();
@@ -248,8 +216,14 @@ fn open_all(
         while threads.len() < wanted {
             let opening = Arc::clone(&opening);
             let thread = std::thread::Builder::new().stack_size(STACK);
-            let thread = thread.spawn(move || opening.work());
-            threads.push(thread.map_err(|err| Error::caused("cannot start a thread", err))?);
+            match thread.spawn(move || opening.work()) {
+                Ok(thread) => threads.push(thread),
+                Err(err) if threads.is_empty() => {
+                    return Err(Error::caused("cannot start a thread", err));
+                }
+                // One is enough, where the user may not have more.
+                Err(_) => break,
+            }
         }
         Ok(())
     };
@@ -261,14 +235,15 @@ fn open_all(
             .all
             .wait_timeout_while(progress, limit, |p| p.left > 0);
         let (progress, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        progress.left
+        let silent = progress.opened.iter().position(Option::is_none);
+        silent.map(|first| (first, progress.left))
     };
     let left = || deadline.saturating_duration_since(Instant::now());
-    let waiting = wait(PATIENCE.min(left()));
-    if waiting > 0 {
+    if let Some((_, waiting)) = wait(PATIENCE.min(left())) {
         start(MAX_THREADS.min(waiting + 1).min(count))?;
-        if wait(left()) > 0 {
-            return Err(silent(&opening, timeout));
+        if let Some((silent, _)) = wait(left()) {
+            let job = &opening.jobs[silent];
+            return Err(why::did_not_answer(&job.name, job.places.first(), timeout));
         }
     }
     for thread in threads {
@@ -279,46 +254,41 @@ fn open_all(
     opened.into_iter().flatten().collect()
 }
 
-/// The error of the first layer of which nothing has been heard.
-fn silent(opening: &Opening, timeout: Duration) -> Error {
-    let silent = opening.progress().opened.iter().position(Option::is_none);
-    let job = silent.and_then(|index| opening.jobs.get(index));
-    let name = job.map_or("", |job| &job.name);
-    let place = job.and_then(|job| job.places.first());
-    let repository = place.map_or("", |place| &place.repository);
-    Error::new(format!(
-        "layer {name} of repository {repository} did not answer in {} s",
-        timeout.as_secs()
-    ))
-    .hint(format!(
-        "check the server and proxies (cvmfs_config stat {repository}), or raise timeout in cvmfs-run.toml"
-    ))
-}
-
-/// Trusted roots that are open: most layers of an image lie beneath the same.
+/// Trusted roots that are open: most layers of an image lie beneath the same. One that holds local
+/// layers was checked as such.
 #[derive(Default)]
-struct Roots(Vec<(PathBuf, OwnedFd)>);
+struct Roots(Vec<Root>);
+
+struct Root {
+    path: PathBuf,
+    local: bool,
+    fd: OwnedFd,
+}
 
 impl Roots {
     fn of(&mut self, place: &Candidate) -> std::result::Result<BorrowedFd<'_>, Errno> {
-        let known = self.0.iter().position(|(path, _)| *path == place.root);
-        let at = match known {
+        let is_it = |root: &Root| root.path == place.root && root.local == place.local;
+        let at = match self.0.iter().position(is_it) {
             Some(at) => at,
             None => {
                 // A root that the site names may itself be a symbolic link.
-                let root = rustix::fs::open(
+                let fd = rustix::fs::open(
                     &place.root,
                     OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
                     Mode::empty(),
                 )?;
                 if place.local {
-                    own::check(&root, &place.root)?;
+                    own::check(&fd, &place.root)?;
                 }
-                self.0.push((place.root.clone(), root));
+                self.0.push(Root {
+                    path: place.root.clone(),
+                    local: place.local,
+                    fd,
+                });
                 self.0.len() - 1
             }
         };
-        Ok(self.0[at].1.as_fd())
+        Ok(self.0[at].fd.as_fd())
     }
 }
 
@@ -329,7 +299,7 @@ fn open_one(job: &Job, roots: &mut Roots) -> Opened {
         match open_at(place, roots) {
             Ok(fd) => return Ok((fd, place.shown())),
             Err(errno) => {
-                let err = explain(job, place, errno);
+                let err = why::explain(&job.name, place, errno);
                 // What is not here may be there; what is broken here is said at once. Local layers of
                 // another user's are none.
                 let closed = place.local && errno == Errno::ACCESS;
@@ -365,103 +335,4 @@ fn open_at(place: &Candidate, roots: &mut Roots) -> std::result::Result<OwnedFd,
         fd = open();
     }
     fd
-}
-
-/// The one line that names a layer of the local trees, and the remedy.
-fn explain_local(job: &Job, place: &Candidate, errno: Errno) -> Error {
-    let root = place.root.display();
-    let (what, hint) = match errno {
-        // Only told where there is no other place, which would have told first.
-        Errno::NOENT | Errno::ACCESS => {
-            return Error::new(format!(
-                "layer {} is named without a repository, and is not among the local layers in {root}",
-                job.name
-            ))
-            .hint("add the annotation run.cvmfs.repository, or repositories to cvmfs-run.toml; or fetch it: cvmfs-image pull --complete");
-        }
-        Errno::PERM => (
-            format!("the local layers in {root} could have been written by another user"),
-            format!(
-                "make {root} and all directories above it root's or your own: chown; chmod go-w"
-            ),
-        ),
-        _ => (
-            format!(
-                "layer {} ({}) cannot be opened",
-                job.name,
-                place.shown().display()
-            ),
-            format!("see who may read {root}"),
-        ),
-    };
-    Error::caused(what, std::io::Error::from(errno)).hint(hint)
-}
-
-/// The one line that names the repository, the layer and the remedy.
-fn explain(job: &Job, place: &Candidate, errno: Errno) -> Error {
-    if place.local {
-        return explain_local(job, place, errno);
-    }
-    let repository = &place.repository;
-    let at = place.root.join(repository);
-    let mounted = at.exists();
-    let layer = format!("layer {} ({})", job.name, place.shown().display());
-    let (what, hint) = match errno {
-        Errno::NOENT if !mounted => (
-            format!(
-                "repository {repository} is not mounted below {}: {layer} cannot be opened",
-                place.root.display()
-            ),
-            format!("mount it (cvmfs_config probe {repository})"),
-        ),
-        Errno::NOENT if std::fs::read_dir(&at).is_ok_and(|mut names| names.next().is_none()) => (
-            format!(
-                "repository {repository} does not have {layer}: {} is empty, as if not mounted",
-                at.display()
-            ),
-            format!("mount it (cvmfs_config probe {repository})"),
-        ),
-        Errno::NOENT => (
-            format!("repository {repository} does not have {layer}"),
-            "check the name; an image published minutes ago becomes visible a little later"
-                .to_owned(),
-        ),
-        Errno::NOTCONN => (
-            format!("the client of repository {repository} has died: {layer} cannot be opened"),
-            format!(
-                "mount it again (umount -l {0}; cvmfs_config probe {repository})",
-                place.root.join(repository).display()
-            ),
-        ),
-        Errno::IO => (
-            format!("repository {repository} cannot be read: {layer} cannot be opened"),
-            format!("check the server and proxies (cvmfs_config stat {repository})"),
-        ),
-        Errno::XDEV => (
-            format!(
-                "{layer} leads out of the trusted root {}",
-                place.root.display()
-            ),
-            "a layer must lie beneath the root, links included".to_owned(),
-        ),
-        Errno::LOOP => (
-            format!(
-                "{layer} cannot be opened: a loop of links, or an automount that does not reach this mount namespace"
-            ),
-            format!("mount repository {repository} before the engine starts"),
-        ),
-        Errno::NOTDIR => (
-            format!("{layer} is not a directory"),
-            "name a directory".to_owned(),
-        ),
-        Errno::ACCESS | Errno::PERM => (
-            format!("{layer} is not readable for this user"),
-            "ask the site for CVMFS_WORLD_READABLE=yes, or make the directory readable".to_owned(),
-        ),
-        _ => (
-            format!("{layer} cannot be opened"),
-            "see the cause".to_owned(),
-        ),
-    };
-    Error::caused(what, std::io::Error::from(errno)).hint(hint)
 }

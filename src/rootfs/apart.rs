@@ -8,10 +8,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use rustix::pipe::PipeFlags;
+use rustix::process::PidfdFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +35,14 @@ pub struct Leaving(Pid);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // All its calls have come back, so it ends at once.
+        // All its calls have come back but the closing of files, so it ends at once.
         let _ = nix::sys::wait::waitpid(self.0, None);
     }
 }
 
-/// Does `work` in a copy of this process, and gives what came of it.
-pub fn apart<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Leaving)>
+/// Does `work` in a copy of this process, and gives what came of it with the copy. The work has limits
+/// of its own for what it waits for; `limit` is for calls that nobody expected to wait.
+pub fn apart<T>(limit: Duration, work: impl FnOnce() -> Result<T>) -> Result<(T, Leaving)>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -60,6 +64,17 @@ where
         std::process::exit(0);
     };
     drop(writer);
+    let mut heard = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    if poll(&mut heard, patience) == Ok(0) {
+        // It must not go on when it can.
+        let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+        reap(child);
+        let text = format!("stacking the root took more than {} s", limit.as_secs());
+        return Err(Error::new(text).hint(
+            "see whether the layers' file system answers (cvmfs_config stat), or raise timeout in cvmfs-run.toml",
+        ));
+    }
     let mut line = String::new();
     // To the end of the line, not of the file: a copy that cannot end keeps the pipe open.
     let read = BufReader::new(File::from(reader)).read_line(&mut line);
@@ -73,7 +88,28 @@ where
     };
     match answer {
         Answer::Done(value) => Ok((value, Leaving(child))),
-        Answer::Failed(why) => Err(Error::new(why)),
+        Answer::Failed(why) => {
+            reap(child);
+            Err(Error::new(why))
+        }
+    }
+}
+
+/// How long a copy that has failed may take to end, before it is taken for one that cannot: in
+/// milliseconds.
+const LAST: u8 = 100;
+
+/// Reaps a copy that has failed, unless one of its calls does not come back.
+fn reap(child: Pid) {
+    let pid = rustix::process::Pid::from_raw(child.as_raw());
+    let ended = pid
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok())
+        .is_some_and(|pidfd| {
+            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            poll(&mut ended, PollTimeout::from(LAST)) == Ok(1)
+        });
+    if ended {
+        let _ = nix::sys::wait::waitpid(child, None);
     }
 }
 
@@ -117,12 +153,24 @@ fn leave_the_caller(parent: rustix::process::Pid, words: &File) -> Result<()> {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     #[test]
     fn what_came_of_the_work_is_given_back() {
-        assert_eq!(apart(|| Ok(vec![1, 2])).unwrap().0, [1, 2]);
-        let err = apart::<()>(|| Err(Error::new("no").hint("do this"))).unwrap_err();
+        assert_eq!(apart(LIMIT, || Ok(vec![1, 2])).unwrap().0, [1, 2]);
+        let err = apart::<()>(LIMIT, || Err(Error::new("no").hint("do this"))).unwrap_err();
         assert_eq!(err.to_string(), "no; do this");
-        let err = apart::<()>(|| std::process::exit(3)).unwrap_err();
+        let err = apart::<()>(LIMIT, || std::process::exit(3)).unwrap_err();
         assert!(err.to_string().contains("without an answer"), "{err}");
+    }
+
+    #[test]
+    fn work_that_does_not_end_is_ended() {
+        let err = apart::<()>(Duration::from_millis(1), || {
+            loop {
+                std::thread::park();
+            }
+        });
+        assert!(err.unwrap_err().to_string().contains("took more than"));
     }
 }

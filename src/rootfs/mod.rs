@@ -23,6 +23,7 @@ pub mod volumes;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,9 @@ enum Engine {
     /// A directory, which becomes the topmost lower.
     Directory,
 }
+
+/// What everything else about a stack may take.
+const MARGIN: Duration = Duration::from_secs(30);
 
 /// What a container's root is made from.
 pub struct Wanted<'a> {
@@ -127,8 +131,10 @@ pub fn prepare(
         .hint("set use_composefs = \"false\" in storage.conf"));
     }
     let config = config()?;
-    let (mounted, leaving) =
-        apart::apart(|| restack::restack(wanted, host, &config, engine, lowers, asked))?;
+    // To open the layers and to scan their whiteouts has the site's limit each.
+    let limit = 2 * config.timeout + MARGIN;
+    let work = || restack::restack(wanted, host, &config, engine, lowers, asked);
+    let (mounted, leaving) = apart::apart(limit, work)?;
     Ok(Some((mounted, Some(leaving))))
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::syscall::linux::{self, MountAttr};
 use libcontainer::syscall::syscall::create_syscall;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -46,14 +46,14 @@ pub struct Overlay<'a> {
     pub source: String,
 }
 
-/// The path by which the kernel finds an open descriptor of this process. It keeps the line of
-/// mountinfo short, whatever the true paths are.
+/// The path by which the kernel finds an open descriptor of this process, whatever its true path is.
 fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 impl Overlay<'_> {
-    /// Makes the mount without a place in the tree yet.
+    /// Makes the mount without a place in the tree yet. The process stands in one of the lowers then:
+    /// this is for copies of a process that end when they have mounted.
     pub fn mount(&self) -> Result<OwnedFd> {
         match self.mount_by_keys() {
             Err(err) if [Some(libc::EINVAL), Some(libc::ENOSYS)].contains(&err.errno()) => {
@@ -83,22 +83,13 @@ impl Overlay<'_> {
     /// Names each lower as the directory that this process is in: the kernel finds that five times
     /// as fast as an entry of /proc, and the line of mountinfo stays shorter still.
     fn set_lowers(&self, context: &Fs) -> Result<()> {
-        let back = rustix::fs::open(
-            ".",
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        let result = self.lowers.iter().try_for_each(|lower| {
-            // What may be stacked and not entered still has its entry in /proc.
-            match back.is_ok() && rustix::process::fchdir(lower).is_ok() {
-                true => context.set("lowerdir+", "."),
-                false => context.set("lowerdir+", fd_path(*lower)),
-            }
-        });
-        if let Ok(back) = back {
-            rustix::process::fchdir(back).doing(|| "cannot go back to the working directory")?;
-        }
-        result
+        self.lowers
+            .iter()
+            .try_for_each(|lower| match rustix::process::fchdir(lower) {
+                Ok(()) => context.set("lowerdir+", "."),
+                // What may be stacked and not entered still has its entry in /proc.
+                Err(_) => context.set("lowerdir+", fd_path(*lower)),
+            })
     }
 
     fn mount_by_list(&self) -> Result<OwnedFd> {
