@@ -21,6 +21,13 @@ struct Subject {
     bundle: PathBuf,
 }
 
+/// Where the bundles are, and the states.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    base: &'a Path,
+    state: &'a Path,
+}
+
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -41,6 +48,13 @@ impl Verb {
 
 fn main() {
     let base = tempfile::tempdir().expect("a temporary directory");
+    // Where engines have their runtimes keep it; with the state on a disk, what is measured is how fast
+    // that makes and removes directories.
+    let state = tempfile::tempdir_in("/run").expect("a directory in /run");
+    let place = Place {
+        base: base.path(),
+        state: state.path(),
+    };
     let rounds = std::env::var("CVMFS_RUN_BENCH_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -52,9 +66,9 @@ fn main() {
     let own = own.to_str().expect("a path of ours");
     let config = repository(base.path(), 40);
 
-    let mut subjects = vec![subject(base.path(), "runc", "runc", &[], 0)];
+    let mut subjects = vec![subject(place, "runc", "runc", &[], 0)];
     for flags in [&[][..], &["--cgroup-manager=disabled"][..]] {
-        let crun = subject(base.path(), "crun", "crun", flags, 0);
+        let crun = subject(place, "crun", "crun", flags, 0);
         if once(&crun, Verb::Run).is_some() {
             subjects.push(crun);
             break;
@@ -69,7 +83,7 @@ fn main() {
             0 => "cvmfs-run".to_owned(),
             _ => format!("cvmfs-run, {layers} layers"),
         };
-        subjects.push(subject(base.path(), &name, own, &flags, layers));
+        subjects.push(subject(place, &name, own, &flags, layers));
     }
 
     println!(
@@ -157,9 +171,9 @@ fn digest(layer: usize) -> String {
     format!("{layer:02x}{layer:062x}")
 }
 
-fn subject(base: &Path, name: &str, program: &str, flags: &[&str], layers: usize) -> Subject {
+fn subject(place: Place<'_>, name: &str, program: &str, flags: &[&str], layers: usize) -> Subject {
     let own = name.replace([' ', ','], "-");
-    let bundle = base.join(format!("bundle-{own}"));
+    let bundle = place.base.join(format!("bundle-{own}"));
     fs::create_dir_all(bundle.join("rootfs/bin")).unwrap();
     for dir in ["proc", "sys", "dev", "etc"] {
         fs::create_dir_all(bundle.join("rootfs").join(dir)).unwrap();
@@ -173,7 +187,7 @@ fn subject(base: &Path, name: &str, program: &str, flags: &[&str], layers: usize
     let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     flags.extend([
         "--root".into(),
-        base.join(format!("state-{own}")).display().to_string(),
+        place.state.join(&own).display().to_string(),
     ]);
     Subject {
         name: name.into(),
