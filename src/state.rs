@@ -328,17 +328,19 @@ impl State {
     pub fn status(&self, dir: &Dir) -> Status {
         if !alive(self.pid, self.start_time) {
             Status::Stopped
+        } else if dir.path.join(PAUSED).exists() {
+            // Also one that was not started yet.
+            Status::Paused
         } else if dir.path.join(NOTIFY).exists() {
             Status::Created
-        } else if dir.path.join(PAUSED).exists() {
-            Status::Paused
         } else {
             Status::Running
         }
     }
 }
 
-/// Notes that a container was frozen, or no longer is.
+/// Notes that a container is to be frozen, or no longer is. Noted before the one and after the other,
+/// whoever is killed in between leaves a container that can be resumed.
 pub fn set_paused(dir: &Dir, paused: bool) -> Result<()> {
     let mark = dir.path.join(PAUSED);
     let result = if paused {

@@ -280,6 +280,15 @@ pub fn end_with(held: i32, release: i32) -> nix::Result<()> {
     Ok(())
 }
 
+/// Takes back what [`end_with`] has set up, unless something was written: a signal that came later
+/// would be the next program's.
+pub fn no_longer_end_with() {
+    let pipe = PIPE.swap(-1, std::sync::atomic::Ordering::Relaxed);
+    if pipe >= 0 {
+        let _ = nix::unistd::close(pipe);
+    }
+}
+
 /// SIGIO: the pipe was written to, or closed.
 extern "C" fn on_pipe(_: i32) {
     use std::sync::atomic::Ordering;

@@ -271,6 +271,104 @@ fn no_process_but_the_containers_is_left_to_the_caller() {
     );
 }
 
+/// What `state` says.
+#[track_caller]
+fn status(bundle: &Bundle) -> String {
+    let state: Value = serde_json::from_str(&bundle.verb(&["state"]).ok()).expect("JSON");
+    state["status"].as_str().expect("a status").to_owned()
+}
+
+#[test]
+fn a_container_that_was_paused_before_its_start_can_be_deleted() {
+    let seen = same(|runtime| {
+        let bundle = busybox(runtime, "exec sleep 1000");
+        bundle.create();
+        let paused = bundle.verb(&["pause"]).code;
+        let seen = (status(&bundle), bundle.verb(&["start"]).code);
+        let resumed = (bundle.verb(&["resume"]).code, status(&bundle));
+        let again = bundle.verb(&["pause"]).code;
+        let deleted = bundle.verb(&["delete"]).code;
+        let forced = bundle.verb(&["delete", "--force"]).code;
+        (paused, seen, resumed, again, deleted, forced)
+    });
+    assert_eq!(seen.1.0, "paused");
+    assert_eq!((seen.4, seen.5), (1, 0));
+}
+
+#[test]
+fn a_signal_to_all_of_a_paused_container_lets_it_go_on() {
+    let seen = same(|runtime| {
+        let bundle = busybox(runtime, "trap : USR1; while :; do sleep 0.1; done");
+        bundle.create();
+        bundle.verb(&["start"]).ok();
+        bundle.verb(&["pause"]).ok();
+        let mut kill = bundle.command(&["kill", "--all"]);
+        let killed = common::run(kill.arg("USR1")).code;
+        let seen = (killed, status(&bundle), bundle.verb(&["exec"]).code);
+        let exec = common::run(bundle.command(&["exec"]).args(["sh", "-c", "exit 7"]));
+        (seen, exec.code, bundle.verb(&["pause"]).code)
+    });
+    assert_eq!((seen.0.1.as_str(), seen.1), ("running", 7));
+}
+
+#[test]
+fn a_further_process_that_nobody_is_told_of_is_ended() {
+    let seen = same(|runtime| {
+        let bundle = busybox(runtime, "exec sleep 1000");
+        bundle.create();
+        bundle.verb(&["start"]).ok();
+        let mut exec = bundle.command(&["exec", "--detach", "--pid-file", "/nowhere/pid"]);
+        let exec = exec.args(["sleep", "500"]).stdin(Stdio::null());
+        let code = exec.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let processes = || {
+            let said = bundle.verb(&["ps", "--format", "json"]).ok();
+            let list: Vec<i32> = serde_json::from_str(&said).expect("a list");
+            list.len()
+        };
+        let start = std::time::Instant::now();
+        while processes() > 1 && start.elapsed().as_secs() < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        (code.expect("the runtime").code(), processes())
+    });
+    assert_eq!(seen.1, 1);
+}
+
+#[test]
+fn a_further_process_does_not_outlive_a_runtime_that_is_killed_before_it_begins() {
+    let bundle = busybox("cvmfs-run", "exec sleep 1000");
+    bundle.create();
+    bundle.verb(&["start"]).ok();
+    // Killed where it would tell the process to begin; strace goes on until all have ended.
+    let exec = bundle.command(&["exec"]);
+    let mut strace = std::process::Command::new("timeout");
+    strace
+        .args(["--signal=KILL", "60", "strace", "-f", "-o", "/dev/null"])
+        .args(["-e", "trace=connect", "-e", "inject=connect:signal=SIGKILL"])
+        .arg(exec.get_program())
+        .args(exec.get_args())
+        .args(["sh", "-c", "echo begun"])
+        .current_dir(&bundle.dir);
+    let said = common::run(&mut strace);
+    assert!(said.out.is_empty(), "{said:?}");
+    let list = bundle.verb(&["ps", "--format", "json"]).ok();
+    let list: Vec<i32> = serde_json::from_str(&list).expect("a list");
+    assert_eq!(list.len(), 1, "{said:?}");
+}
+
+#[test]
+fn what_a_container_writes_is_closed_to_others() {
+    for scratch in ["state", "tmpfs"] {
+        let mut bundle = busybox("cvmfs-run", "echo secret >/etc-secret; exec sleep 1000");
+        let settings = one_layer(&mut bundle) + &format!("scratch = {scratch:?}\n");
+        std::fs::write(bundle.dir.join("cvmfs-run.toml"), settings).expect("the bundle is ours");
+        bundle.create();
+        let place = bundle.state().join("scratch");
+        let mode = std::os::unix::fs::MetadataExt::mode(&place.metadata().expect("a place"));
+        assert_eq!(mode & 0o7777, 0o700, "{scratch}");
+    }
+}
+
 /// Puts an empty layer into a bundle's root, of which runc knows nothing, and gives the settings
 /// that trust it.
 fn one_layer(bundle: &mut Bundle) -> String {

@@ -140,12 +140,18 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             host: &context.host,
         })?;
-        if let Some(socket) = &self.pidfd_socket {
-            pidfd::send(pid, socket)?;
-        }
-        if let Some(path) = &self.pid_file {
-            create::write_pid_file(path, pid)?;
-        }
+        let sent = match &self.pidfd_socket {
+            Some(socket) => pidfd::send(pid, socket),
+            None => Ok(()),
+        };
+        let told = sent.and_then(|()| match &self.pid_file {
+            Some(path) => create::write_pid_file(path, pid),
+            None => Ok(()),
+        });
+        told.inspect_err(|_| {
+            // Whom nobody is told of nobody could end.
+            let _ = crate::sys::kill(pid, libc::SIGKILL);
+        })?;
         if self.detach {
             if let Some(stay) = stay {
                 stay.for_good();

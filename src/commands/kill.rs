@@ -47,7 +47,7 @@ impl Kill {
     fn send(&self, dir: &Dir, state: &State) -> Result<()> {
         let signal = kill::parse(&self.signal)?;
         if self.all {
-            return kill::all(state, signal);
+            return kill::all(dir, state, signal);
         }
         let paused = state.status(dir) == Status::Paused;
         kill::one(state, signal)?;

@@ -35,8 +35,12 @@ impl Pause {
                 )));
             }
         }
-        cgroup::freeze(&state.cgroup, &state.id, true)?;
-        state::set_paused(&dir, true)
+        state::set_paused(&dir, true)?;
+        let frozen = cgroup::freeze(&state.cgroup, &state.id, true);
+        if frozen.is_err() {
+            state::set_paused(&dir, false)?;
+        }
+        frozen
     }
 }
 

@@ -29,8 +29,11 @@ pub fn start(dir: &Dir, state: &State) -> Result<()> {
     match state.status(dir) {
         Status::Created => {}
         Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
-        Status::Running | Status::Paused => {
-            return Err(Error::new("cannot start an already running container"));
+        Status::Running => return Err(Error::new("cannot start an already running container")),
+        Status::Paused => {
+            return Err(
+                Error::new("cannot start a container in the paused state").hint("resume it")
+            );
         }
     }
     let notify = dir.path.join(state::NOTIFY);

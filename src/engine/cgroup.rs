@@ -9,6 +9,7 @@ use libcgroups::common::{
 use libcontainer::oci_spec::runtime::Spec;
 
 use crate::error::{Context, Error, Result};
+use crate::host::{self, Host};
 use crate::state::{self, Cgroup, State};
 
 use super::nocgroup;
@@ -61,6 +62,42 @@ pub fn manager(cgroup: &Cgroup, id: &str) -> Result<Option<AnyCgroupManager>> {
 pub fn unified(process: &str) -> Result<PathBuf> {
     let path = nocgroup::of(process)?;
     Ok(Path::new(nocgroup::TOP).join(path.strip_prefix("/").unwrap_or(&path)))
+}
+
+/// Whether what runs in a container has handed its cgroup on to cgroups below, as systemd does: then
+/// no process may join it any more.
+///
+/// Source of the rule: the kernel's cgroup-v2.rst, «No Internal Process Constraint»; where a further
+/// process goes instead: runc, to the cgroup of the first one.
+pub fn is_handed_on(state: &State, host: &Host) -> Result<bool> {
+    if state.cgroup.none || host.cgroup != host::Cgroup::V2 {
+        return Ok(false);
+    }
+    let inner = unified(&state.pid.to_string())?;
+    let own = match state.cgroup.path.strip_prefix("/") {
+        Ok(path) if !state.cgroup.systemd => Path::new(nocgroup::TOP).join(path),
+        // `slice:prefix:name` is the unit prefix-name.scope.
+        _ => {
+            let end = format!(
+                "-{}.scope",
+                state
+                    .cgroup
+                    .path
+                    .display()
+                    .to_string()
+                    .rsplit(':')
+                    .next()
+                    .unwrap_or_default()
+            );
+            let unit = inner
+                .ancestors()
+                .find(|dir| dir.to_string_lossy().ends_with(&end));
+            unit.unwrap_or(&inner).to_owned()
+        }
+    };
+    let controllers = std::fs::read_to_string(own.join("cgroup.subtree_control"));
+    // One that is gone is told of where it is joined.
+    Ok(controllers.is_ok_and(|list| !list.trim().is_empty()))
 }
 
 /// Refuses a cgroup that has processes already: limits would bind strangers, and `delete` would
@@ -196,7 +233,7 @@ fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
     dirs
 }
 
-/// Freezes or thaws a container.
+/// Freezes or thaws a container. One that does not freeze as a whole goes on as a whole.
 pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
     let verb = if frozen { "pause" } else { "resume" };
     let Some(manager) = manager(cgroup, id)? else {
@@ -210,9 +247,11 @@ pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
     } else {
         FreezerState::Thawed
     };
-    manager
-        .freeze(state)
-        .doing(|| format!("cannot {verb} container {id}"))
+    let changed = manager.freeze(state);
+    if frozen && changed.is_err() {
+        let _ = manager.freeze(FreezerState::Thawed);
+    }
+    changed.doing(|| format!("cannot {verb} container {id}"))
 }
 
 /// All processes of a container, its cgroup's; with none, its first process alone, if that lives.

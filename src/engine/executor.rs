@@ -83,6 +83,7 @@ impl Executor for Program {
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        super::lifeline::let_go();
         let process = process(spec).ok_or(ExecutorError::InvalidArg)?;
         let other = |why: String| ExecutorError::Other(format!("{PREFIX}{why}"));
         let path = find(process).map_err(other)?;

@@ -226,6 +226,7 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()
                         Err(rustix::io::Errno::XDEV) => continue,
                         target => target.doing(doing)?,
                     };
+                    give(&target, &stat).doing(doing)?;
                     match below(&from) {
                         Err(rustix::io::Errno::ACCESS) if closed().is_some() => {}
                         source => pending.push((source.doing(doing)?, target)),
@@ -252,6 +253,7 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()
                     let mut reading = std::fs::File::from(reading.doing(doing)?);
                     let mut writing = std::fs::File::from(writing);
                     std::io::copy(&mut reading, &mut writing).doing(doing)?;
+                    give(&writing, &stat).doing(doing)?;
                 }
                 FileType::Symlink => {
                     let link = rustix::fs::readlinkat(&from, name, Vec::new()).doing(doing)?;
@@ -259,26 +261,45 @@ pub fn copy_tree(source: &OwnedFd, target: &OwnedFd, lenient: bool) -> Result<()
                         Err(rustix::io::Errno::EXIST) => continue,
                         made => made.doing(doing)?,
                     }
+                    let (uid, gid) = owner(&stat);
+                    // An owner that is not mapped here shows as one that cannot be given.
+                    let _ = rustix::fs::chownat(&to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
                 }
                 _ => match rustix::fs::mknodat(&to, name, kind, mode, stat.st_rdev) {
                     // A user namespace may make no devices; runc leaves them out as well.
                     Err(rustix::io::Errno::EXIST | rustix::io::Errno::PERM) => continue,
-                    Ok(()) => {}
+                    Ok(()) => {
+                        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let node = rustix::fs::openat(&to, name, flags, Mode::empty());
+                        let node = node.doing(doing)?;
+                        let made = rustix::fs::fstat(&node).doing(doing)?;
+                        if FileType::from_raw_mode(made.st_mode) == kind {
+                            give(&node, &stat).doing(doing)?;
+                        }
+                    }
                     Err(err) => return Err(Error::caused(doing(), err)),
                 },
-            }
-            let owner = (
-                Some(rustix::fs::Uid::from_raw(stat.st_uid)),
-                Some(rustix::fs::Gid::from_raw(stat.st_gid)),
-            );
-            // An owner that is not mapped here shows as one that cannot be given.
-            let _ = rustix::fs::chownat(&to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW);
-            if kind != FileType::Symlink {
-                rustix::fs::chmodat(&to, name, mode, AtFlags::empty()).doing(doing)?;
             }
         }
     }
     Ok(())
+}
+
+fn owner(stat: &rustix::fs::Stat) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {
+    (
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+    )
+}
+
+/// Gives a copy the owner and the mode of what it is a copy of. By its descriptor: another container
+/// may share the volume, and have put a link to anywhere in its place meanwhile.
+fn give(copy: impl AsFd, stat: &rustix::fs::Stat) -> rustix::io::Result<()> {
+    let (uid, gid) = owner(stat);
+    // An owner that is not mapped here shows as one that cannot be given.
+    let _ = rustix::fs::chownat(&copy, "", uid, gid, AtFlags::EMPTY_PATH);
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    rustix::fs::chmodat(CWD, shown(copy), mode, AtFlags::empty())
 }
 
 /// The mode, and not the owner: a tmpfs belongs to root, with runc too.
@@ -297,4 +318,29 @@ fn reopen(fd: &OwnedFd) -> Result<OwnedFd> {
         Mode::empty(),
     )
     .doing(|| "cannot open a directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_gets_its_mode_whatever_was_put_in_its_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let mode = |name: &str| at(name).metadata().unwrap().permissions().mode() & 0o7777;
+        for name in ["copy", "elsewhere"] {
+            std::fs::write(at(name), "").unwrap();
+            std::fs::set_permissions(at(name), PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let copy = std::fs::File::open(at("copy")).unwrap();
+        let mut stat = rustix::fs::fstat(&copy).unwrap();
+        stat.st_mode = (stat.st_mode & !0o7777) | 0o755;
+        std::fs::rename(at("copy"), at("moved")).unwrap();
+        symlink("elsewhere", at("copy")).unwrap();
+        give(&copy, &stat).unwrap();
+        assert_eq!((mode("moved"), mode("elsewhere")), (0o755, 0o600));
+    }
 }

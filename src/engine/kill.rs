@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
-use crate::state::{State, alive};
+use crate::state::{self, Dir, State, alive};
 
 use super::cgroup;
 
@@ -49,9 +49,14 @@ pub fn one(state: &State, signal: i32) -> Result<()> {
     }
 }
 
-/// Sends a signal to all processes of a container; frozen meanwhile, so that none escapes.
-pub fn all(state: &State, signal: i32) -> Result<()> {
-    let frozen = !state.cgroup.none && cgroup::freeze(&state.cgroup, &state.id, true).is_ok();
+/// Sends a signal to all processes of a container; frozen meanwhile, so that none escapes. A paused
+/// one goes on then, as with runc.
+pub fn all(dir: &Dir, state: &State, signal: i32) -> Result<()> {
+    let has_cgroup = !state.cgroup.none;
+    if has_cgroup {
+        state::set_paused(dir, true)?;
+    }
+    let frozen = has_cgroup && cgroup::freeze(&state.cgroup, &state.id, true).is_ok();
     let result = cgroup::pids(state).and_then(|pids| {
         for pid in pids {
             match crate::sys::kill(pid, signal) {
@@ -68,6 +73,9 @@ pub fn all(state: &State, signal: i32) -> Result<()> {
     });
     if frozen {
         cgroup::freeze(&state.cgroup, &state.id, false)?;
+    }
+    if has_cgroup {
+        state::set_paused(dir, false)?;
     }
     result
 }

@@ -6,7 +6,8 @@
 //! until the container is recorded; when it is closed before that, the first process ends.
 //!
 //! A parent-death signal would do the same and could not be called off again by the parent, who
-//! ends by itself after every `create`.
+//! ends by itself after every `create`. A process that `exec` adds waits in the same way, and is tied
+//! until it is started.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -26,7 +27,7 @@ pub struct Lifeline {
 }
 
 impl Lifeline {
-    /// Ties the container that this process makes next. One container a process is made.
+    /// Ties the process that this process makes next: one, of a new container or of a running one.
     pub fn tie() -> Result<Self> {
         let (held, release) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .doing(|| "cannot make a pipe")?;
@@ -37,7 +38,7 @@ impl Lifeline {
         })
     }
 
-    /// Lets the container live on without this process.
+    /// Lets a container live on without this process, before it is started.
     pub fn release(self) -> Result<()> {
         rustix::io::write(&self.release, b"1")
             .map(drop)
@@ -55,4 +56,9 @@ pub fn hold() {
     {
         tracing::debug!("the container is not tied to its runtime: {err}");
     }
+}
+
+/// The container's side: called when it was started, and nobody is waited for any more.
+pub fn let_go() {
+    sys::no_longer_end_with();
 }

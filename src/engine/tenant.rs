@@ -17,6 +17,7 @@ use crate::host::Host;
 use crate::state::{self, Cgroup, State};
 
 use super::hierarchies::Stay;
+use super::lifeline::Lifeline;
 use super::normalise::Normal;
 use super::terminal::Relay;
 use super::{
@@ -83,7 +84,12 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let stay = version_1
         .then(|| hierarchies::join(&hierarchies, &state.cgroup, false, false))
         .transpose()?;
-    let below = sub_cgroups(state, cgroups)?;
+    // Where no process may join the container's cgroup, a new one begins in this process's own.
+    let handed_on = cgroup::is_handed_on(state, host)?;
+    let below = match handed_on {
+        true if cgroups.is_empty() => vec![cgroup::unified(&state.pid.to_string())?],
+        _ => sub_cgroups(state, cgroups)?,
+    };
     // Opened before any is joined: from inside they could not be.
     let held = join(&mut spec, state.pid)?;
     // The number may have come again before they were opened.
@@ -105,6 +111,12 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let notify = dir.join(format!("exec-{}.sock", std::process::id()));
     let (reader, writer) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "cannot make a pipe")?;
+    // One of that number may have been killed.
+    let _ = std::fs::remove_file(&notify);
+    let joined = Cgroup {
+        none: state.cgroup.none || handed_on,
+        ..state.cgroup.clone()
+    };
     let program = executor::Program::of(&mut spec);
     let args = ContainerArgs {
         // libcontainer closes it in its processes; this one's copy is closed below.
@@ -118,7 +130,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         preserve_fds,
         container: Some(super::container(state, dir, ContainerStatus::Running)),
         user_ns_config: None,
-        cgroup_config: cgroup::config(&state.cgroup, &state.id)?,
+        cgroup_config: cgroup::config(&joined, &state.id)?,
         detached: true,
         executor: Box::new(program),
         no_pivot: false,
@@ -130,6 +142,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         spec: Rc::new(spec),
     };
     inheritable::prepare(&process);
+    let lifeline = Lifeline::tie()?;
     descriptors::note();
     let begin = |pid| {
         hierarchies::follow(&hierarchies, &state.cgroup, false, pid);
@@ -162,6 +175,8 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut File::from(reader), &mut said)
         .doing(|| "cannot hear of the process")?;
+    // It has let go of it by itself.
+    drop(lifeline);
     match said.as_str() {
         "" => Ok((pid, stay)),
         said => Err(Error::new(format!(

@@ -96,7 +96,8 @@ pub fn candidates(
     }
 }
 
-/// The digest of a layer that lies at a path of DUCC's form; what it holds never changes.
+/// The digest of a layer that lies at a path of DUCC's form. What it holds never changes, but nobody
+/// has compared it with the digest: an image's own directories may be named so.
 pub fn digest_in_path(path: &Path) -> Option<Digest> {
     let parts: Vec<&str> = path.iter().map(|c| c.to_str()).collect::<Option<_>>()?;
     let [.., ".layers", prefix, hex, "layerfs"] = parts.as_slice() else {

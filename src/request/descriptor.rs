@@ -159,4 +159,20 @@ mod tests {
             assert!(err.contains(why), "{text}: {err}");
         }
     }
+
+    #[test]
+    fn repositories_are_few_and_none_is_looked_into_twice() {
+        let request = |count: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("\"r{n}\",\"r0\"")).collect();
+            let text = format!(
+                r#"{{"version":1,"repositories":[{}],"flat":"sha256:{}"}}"#,
+                names.join(","),
+                "a".repeat(64)
+            );
+            parse(&text).and_then(Descriptor::into_request)
+        };
+        assert_eq!(request(32).unwrap().repositories.len(), 32);
+        let err = request(33).unwrap_err().to_string();
+        assert!(err.contains("33 repositories"), "{err}");
+    }
 }

@@ -9,6 +9,7 @@ pub mod descriptor;
 pub mod manifest;
 pub mod thin_json;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
@@ -65,6 +66,8 @@ pub struct Digest(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repository(String);
 
+/// At most this many repositories are looked into for each layer.
+const MAX_REPOSITORIES: usize = 32;
 /// The longest path that is looked at, in bytes (PATH_MAX of the kernel).
 const MAX_PATH: usize = 4096;
 /// The longest name of a directory entry, in bytes (NAME_MAX of the kernel).
@@ -227,7 +230,7 @@ impl Request {
     }
 
     /// Checks what only the whole request tells.
-    fn checked(self) -> Result<Self> {
+    fn checked(mut self) -> Result<Self> {
         if self.layers.is_empty() && self.flat.is_none() {
             return Err(Error::new("it names neither layers nor a flat image"));
         }
@@ -235,6 +238,14 @@ impl Request {
             return Err(Error::new(format!(
                 "it names {} layers, and more than {MAX_LAYERS} cannot be stacked",
                 self.layers.len()
+            )));
+        }
+        let mut seen = HashSet::new();
+        self.repositories.retain(|name| seen.insert(name.clone()));
+        if self.repositories.len() > MAX_REPOSITORIES {
+            return Err(Error::new(format!(
+                "it names {} repositories, and its layers are looked for in at most {MAX_REPOSITORIES}",
+                self.repositories.len()
             )));
         }
         Ok(self)

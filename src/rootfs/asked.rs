@@ -1,6 +1,6 @@
 //! What asks for layers: annotations, the descriptors in the engine's lowers, the image's manifest.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -9,6 +9,10 @@ use crate::error::{Context, Error, Result};
 use crate::request::{Request, annotation, descriptor, manifest, thin_json};
 
 use super::Wanted;
+
+/// How many bytes of descriptors are read for one container: an image may bring a lower directory for
+/// each of its layers, and engines copies of them.
+pub(super) const ROOM: u64 = 4 * descriptor::MAX_BYTES;
 
 /// A request and where its layers go.
 pub(super) struct Placed {
@@ -25,8 +29,9 @@ pub(super) fn requests(
     lowers: &[OwnedFd],
 ) -> Result<Vec<Placed>> {
     let mut described = Vec::new();
+    let mut room = ROOM;
     for (index, lower) in lowers.iter().enumerate() {
-        if let Some(request) = read_descriptor(lower)? {
+        if let Some(request) = read_descriptor(lower, &mut room)? {
             described.push(Placed {
                 beneath: Some(index),
                 request,
@@ -83,10 +88,10 @@ pub(super) fn same(one: &Request, other: &Request) -> bool {
 }
 
 /// The request of a thin image's own layer; never read through the merged view, which belongs to
-/// the container.
-pub(super) fn read_descriptor(lower: &OwnedFd) -> Result<Option<Request>> {
+/// the container. `room` is how many bytes may still be read, and what is read is taken off.
+pub(super) fn read_descriptor(lower: &OwnedFd, room: &mut u64) -> Result<Option<Request>> {
     let wrong = |path: &str| format!("the image's /{path} cannot be used");
-    if let Some(text) = read_beneath(lower, descriptor::PATH)? {
+    if let Some(text) = read_beneath(lower, descriptor::PATH, room)? {
         let request = descriptor::parse(&text).and_then(descriptor::Descriptor::into_request);
         return Ok(Some(
             request.map_err(|err| Error::caused(wrong(descriptor::PATH), err))?,
@@ -95,7 +100,7 @@ pub(super) fn read_descriptor(lower: &OwnedFd) -> Result<Option<Request>> {
     // DUCC's thin images hold this file and nothing else; others may have one of that name.
     if rustix::fs::statat(lower, thin_json::PATH, AtFlags::SYMLINK_NOFOLLOW).is_ok()
         && is_alone(lower)?
-        && let Some(text) = read_beneath(lower, thin_json::PATH)?
+        && let Some(text) = read_beneath(lower, thin_json::PATH, room)?
     {
         let request = thin_json::parse(&text);
         return Ok(Some(
@@ -106,10 +111,11 @@ pub(super) fn read_descriptor(lower: &OwnedFd) -> Result<Option<Request>> {
 }
 
 /// The text of a regular file beneath a directory, no link followed on the way.
-fn read_beneath(dir: &OwnedFd, path: &str) -> Result<Option<String>> {
+fn read_beneath(dir: &OwnedFd, path: &str, room: &mut u64) -> Result<Option<String>> {
     use std::io::Read;
     let doing = || format!("cannot read the image's /{path}");
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Not opened yet: a device may do something when it is, to the host.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let fd = match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
         Ok(fd) => fd,
@@ -121,15 +127,19 @@ fn read_beneath(dir: &OwnedFd, path: &str) -> Result<Option<String>> {
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(Error::new(doing()).hint("it must be a regular file"));
     }
-    if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > descriptor::MAX_BYTES {
-        return Err(
-            Error::new(format!("the image's /{path} is of {} bytes", stat.st_size))
-                .hint(format!("at most {} bytes are read", descriptor::MAX_BYTES)),
-        );
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    let too_much = |limit: u64, of: &str| {
+        Error::new(format!("the image's /{path} is of {size} bytes"))
+            .hint(format!("at most {limit} bytes are read{of}"))
+    };
+    if size > descriptor::MAX_BYTES {
+        return Err(too_much(descriptor::MAX_BYTES, ""));
     }
+    let left = room.checked_sub(size);
+    *room = left.ok_or_else(|| too_much(ROOM, ", of all lower directories together"))?;
     let mut text = String::new();
-    std::fs::File::from(fd)
-        .read_to_string(&mut text)
+    std::fs::File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .and_then(|mut file| file.read_to_string(&mut text))
         .doing(doing)?;
     Ok(Some(text))
 }

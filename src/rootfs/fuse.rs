@@ -27,6 +27,8 @@ pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
         .map(|other| other.point)
         .collect();
     let euid = rustix::process::geteuid().as_raw();
+    let pids = |process: &Path| std::fs::read_link(process.join("ns/pid"));
+    let here = pids(Path::new("/proc/self")).doing(|| "cannot read the own PID namespace")?;
     for entry in std::fs::read_dir("/proc").doing(|| "cannot list /proc")? {
         let entry = entry.doing(|| "cannot list /proc")?;
         // Anybody may call a program so; what is mounted for the caller is served by its own.
@@ -39,6 +41,12 @@ pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
             continue;
         };
         if let Some((target, mut parts)) = told(&arguments, &points) {
+            // Nor one of a container's, nor a program that a user has run as root (setuid).
+            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let alike = pids(&entry.path()).is_ok_and(|pids| pids == here);
+            if !alike || !is_all(&status, euid) {
+                continue;
+            }
             let ours = parts
                 .others
                 .iter()
@@ -67,6 +75,13 @@ pub fn parts(mountinfo: &[u8], mount: &Mount) -> Result<Option<Overlay>> {
         mount.point.display()
     ))
     .hint("is it in another PID namespace?"))
+}
+
+/// Whether a process's user is `uid` by all of its IDs, real, effective, saved and for files, as its
+/// status in /proc says (pure).
+fn is_all(status: &str, uid: u32) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.is_some_and(|ids| ids.split_whitespace().all(|id| id.parse() == Ok(uid)))
 }
 
 /// Where a process with these arguments mounts, when that is one of `points`, and what it was told
@@ -202,6 +217,16 @@ fn run(root: &Path, engine: &Overlay, lowers: &str, source: &str, flags: &[&str]
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_a_user_runs_as_root_is_not_roots() {
+        let status = |ids: &str| format!("Name:\tfuse\nUid:\t{ids}\nGid:\t0\t0\t0\t0\n");
+        assert!(is_all(&status("0\t0\t0\t0"), 0));
+        for other in ["1000\t0\t0\t0", "0\t0\t0\t1", "1\t1\t1\t1"] {
+            assert!(!is_all(&status(other), 0), "{other}");
+        }
+        assert!(!is_all("", 0));
+    }
 
     #[test]
     fn the_process_of_a_mount_tells_its_parts() {

@@ -15,7 +15,7 @@ use crate::layers;
 use crate::layers::whiteout::Cache;
 use crate::request::Request;
 
-use super::asked::{read_descriptor, same};
+use super::asked::{ROOM, read_descriptor, same};
 use super::plan::{self, Entry, Part};
 use super::restack::dress;
 use super::{hidden, join};
@@ -47,7 +47,7 @@ pub struct Asked(Request);
 impl Asked {
     /// Reads the descriptor of a thin layer; `None` when it is none.
     pub fn of(layer: &OwnedFd) -> Result<Option<Self>> {
-        Ok(read_descriptor(layer)?.map(Self))
+        Ok(read_descriptor(layer, &mut ROOM.clone())?.map(Self))
     }
 
     /// Whether both name the same image.

@@ -2,6 +2,7 @@
 //! directory.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::mount::MountAttrFlags;
@@ -23,14 +24,18 @@ pub(super) fn put_over(
     let base = wanted.state_dir.join("scratch");
     let make =
         |path: &Path| std::fs::create_dir(path).doing(|| format!("cannot make {}", path.display()));
-    make(&base)?;
+    // What the container writes is nobody else's: engines keep an upper closed as well.
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&base)
+        .doing(|| format!("cannot make {}", base.display()))?;
     if config.scratch == Scratch::Tmpfs {
         rustix::mount::mount(
             "cvmfs-run",
             &base,
             "tmpfs",
             rustix::mount::MountFlags::empty(),
-            None,
+            c"mode=0700",
         )
         .doing(|| format!("cannot mount a tmpfs at {}", base.display()))?;
     }

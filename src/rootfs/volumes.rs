@@ -82,6 +82,14 @@ fn fill_one(source: &Path, root: &OwnedFd, destination: &Path) -> Result<()> {
     match fsetxattr(&volume, SEEN, b"1", XattrFlags::empty()) {
         // Full of somebody's files, it is never looked at for long.
         Err(_) if !fresh => Ok(()),
+        // NFS, and tmpfs before Linux 6.6.
+        Err(Errno::NOTSUP) => {
+            tracing::warn!(
+                "the volume {} keeps no attributes: as long as all it has is the image's, it is filled again",
+                source.display()
+            );
+            Ok(())
+        }
         set => set.doing(|| "cannot mark it"),
     }
 }

@@ -12,13 +12,14 @@ use crate::common::Said;
 use crate::view::TOP;
 
 /// The cases.
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 8] = [
     ("bundle: run", run),
     ("bundle: create, start, kill, delete", lives),
     ("bundle: pause and resume", pause),
     ("bundle: ps and events", counted),
     ("bundle: update", update),
     ("bundle: kill --all", kill_all),
+    ("bundle: exec where the cgroup was handed on", handed_on),
     ("bundle: limits that are none, and that cannot be", limits),
 ];
 
@@ -150,6 +151,31 @@ fn pause() {
             .code();
         (seen, killed, bundle.verb(&["delete", "--force"]).code)
     });
+}
+
+/// As systemd does it in a container: its processes move to a cgroup below, and controllers are handed
+/// on; the kernel lets no process into the container's own then.
+fn handed_on() {
+    let said = same(&["sleep", "1000"], |bundle| {
+        start(bundle);
+        let top = cgroup(bundle);
+        let inner = top.join("init");
+        std::fs::create_dir(&inner).expect("a cgroup");
+        let pid = std::fs::read_to_string(top.join("cgroup.procs")).expect("a cgroup");
+        std::fs::write(inner.join("cgroup.procs"), pid).expect("the process moves");
+        // Whatever controller the host's cgroups of version 2 have.
+        let controllers = std::fs::read_to_string(top.join("cgroup.controllers"));
+        let controllers = controllers.expect("a cgroup");
+        let first = controllers.split_whitespace().next().expect("a controller");
+        std::fs::write(top.join("cgroup.subtree_control"), format!("+{first}"))
+            .expect("a controller is handed on");
+        let mut exec = bundle.command(&["exec"]);
+        let exec = exec.args(["grep", "^0:", "/proc/self/cgroup"]);
+        let said = crate::common::run(exec).ok();
+        // Each bundle has a name of its own.
+        said.rsplit('/').next().map(str::to_owned)
+    });
+    assert_eq!(said.as_deref(), Some("init"));
 }
 
 fn counted() {

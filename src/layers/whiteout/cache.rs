@@ -259,9 +259,10 @@ impl Cache {
 pub(super) struct Key(String);
 
 impl Key {
-    /// The key of a layer. A scan's is the layer's digest; a given list's takes the list in, so
-    /// that an image's word never passes for a scan nor for another image's. `None` for a layer
-    /// whose contents may change.
+    /// The key of a layer: its digest and where it lies, because nobody has compared the two, and an
+    /// image may hold a directory that is named like another image's layer. A given list's key takes
+    /// the list in, so that an image's word never passes for a scan nor for another image's. `None`
+    /// for a layer whose contents may change.
     pub fn of(source: &Source<'_>, xattrs: Xattrs) -> Result<Option<Self>> {
         let Some(digest) = source.digest else {
             return Ok(None);
@@ -274,11 +275,13 @@ impl Key {
             )));
         }
         let word = xattrs.word();
-        let Some(markers) = source.markers else {
-            return Ok(Some(Self(format!("scan-{digest}-{word}"))));
-        };
         let mut hash = Sha256::new();
         hash.update(digest);
+        hash.update((source.name.len() as u64).to_le_bytes());
+        hash.update(source.name);
+        let Some(markers) = source.markers else {
+            return Ok(Some(Self(format!("scan-{}-{word}", tree::hex(hash)))));
+        };
         for list in [&markers.whiteouts, &markers.opaque, &markers.hidden] {
             hash.update((list.len() as u64).to_le_bytes());
             for path in list {

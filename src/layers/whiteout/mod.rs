@@ -84,10 +84,10 @@ impl Xattrs {
 pub struct Source<'a> {
     /// The layer's opened root directory; `O_PATH` is enough.
     pub layer: BorrowedFd<'a>,
-    /// The layer as messages name it: its digest or path.
+    /// Where the layer lies, by which messages name it and what is kept is found again.
     pub name: &'a str,
     /// The 64 hexadecimal digits of the layer's digest, if that is how a trusted repository was
-    /// asked for it: what is found is then kept for good. A layer that was asked for by path has
+    /// asked for it: what is found at this place is then kept for good. A layer that was asked for by path has
     /// none, and is scanned at every start.
     pub digest: Option<&'a str>,
     /// What the image's descriptor says the markers stand for. Not trusted: what is made from it

@@ -31,6 +31,12 @@ impl Place {
         self.base.path().join("cache/v1").join(path)
     }
 
+    /// The one thing that is known.
+    fn link(&self) -> PathBuf {
+        let mut links = fs::read_dir(self.cached("links")).unwrap();
+        links.next().unwrap().unwrap().path()
+    }
+
     fn add(&self, files: &[&str]) {
         for file in files {
             let path = self.layer().join(file);
@@ -156,9 +162,34 @@ fn a_layer_without_markers_is_remembered_without_any_tree() {
     let place = Place::new(&["bin/sh", ".cvmfscatalog"]);
     let prepared = place.prepare(Some(&digest()), None);
     assert!(prepared[0].above.is_none() && prepared[0].below.is_none());
-    let link = place.cached(&format!("links/scan-{}-user", digest()));
-    assert_eq!(fs::read_link(link).unwrap(), Path::new("::"));
+    assert_eq!(fs::read_link(place.link()).unwrap(), Path::new("::"));
     assert_eq!(fs::read_dir(place.cached("trees")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_known_of_a_layer_does_not_hold_where_another_place_has_its_digest() {
+    let place = Place::new(&[".wh.a"]);
+    let evil = place.base.path().join("evil");
+    fs::create_dir(&evil).unwrap();
+    let cache = Cache::open(&place.base.path().join("cache")).unwrap();
+    let (digest, markers) = (digest(), whiteouts(&["a"]));
+    for markers in [None, Some(&markers)] {
+        let mut found = Vec::new();
+        for (name, path) in [("/r/evil", &evil), ("/r/layer", &place.layer())] {
+            let layer = File::open(path).unwrap();
+            let source = Source {
+                layer: layer.as_fd(),
+                name,
+                digest: Some(&digest),
+                markers,
+            };
+            let trees = prepare(&cache, &[source], Xattrs::User, LIMIT).unwrap();
+            let below = trees[0].below.as_ref();
+            found.push(below.map(|fd| rustix::fs::fstat(fd).unwrap().st_ino));
+        }
+        assert!(found[1].is_some());
+        assert_ne!(found[0], found[1]);
+    }
 }
 
 #[test]
@@ -211,7 +242,7 @@ fn trees_that_were_taken_away_in_part_or_whole_are_made_anew() {
     assert_eq!(place.hidden(Some(&digest), None), ["a"]);
     fs::remove_dir_all(tree().join("below")).unwrap();
     assert_eq!(place.hidden(Some(&digest), None), ["a"]);
-    let link = place.cached(&format!("links/scan-{digest}-user"));
+    let link = place.link();
     for text in ["nonsense", "below:../../../etc:"] {
         fs::remove_file(&link).unwrap();
         symlink(text, &link).unwrap();
@@ -224,8 +255,8 @@ fn trees_that_were_taken_away_in_part_or_whole_are_made_anew() {
 fn what_was_known_is_asked_again_when_a_closed_directory_has_opened() {
     let place = Place::new(&[".wh.a", "d/x"]);
     let digest = digest();
-    let link = place.cached(&format!("links/scan-{digest}-user"));
     place.hidden(Some(&digest), None);
+    let link = place.link();
     fs::remove_file(&link).unwrap();
     symlink("::d", &link).unwrap();
     assert_eq!(place.hidden(Some(&digest), None), ["a"]);
@@ -246,9 +277,8 @@ fn a_closed_directory_is_passed_over_and_noted() {
         return eprintln!("skipped: no directory is closed to root");
     }
     place.hidden(Some(&digest()), None);
-    let link = place.cached(&format!("links/scan-{}-user", digest()));
     assert!(
-        fs::read_link(link)
+        fs::read_link(place.link())
             .unwrap()
             .to_str()
             .unwrap()
