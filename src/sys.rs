@@ -285,7 +285,25 @@ pub fn end_with(held: i32, release: i32) -> nix::Result<()> {
 pub fn no_longer_end_with() {
     let pipe = PIPE.swap(-1, std::sync::atomic::Ordering::Relaxed);
     if pipe >= 0 {
+        // The other process holds the same open file: it is that which sends signals.
+        let _ = fcntl(pipe, FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
         let _ = nix::unistd::close(pipe);
+    }
+}
+
+/// Reaps a child that is about to end, unless it does not within `limit` milliseconds: what waits for a
+/// file system that does not answer, or is frozen, is left.
+pub fn reap(child: i32, limit: u8) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let ended = rustix::process::Pid::from_raw(child)
+        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok())
+        .is_some_and(|pidfd| {
+            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            poll(&mut ended, PollTimeout::from(limit)) == Ok(1)
+        });
+    if ended {
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None);
     }
 }
 

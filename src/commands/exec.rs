@@ -150,7 +150,7 @@ impl Exec {
         });
         told.inspect_err(|_| {
             // Whom nobody is told of nobody could end.
-            let _ = crate::sys::kill(pid, libc::SIGKILL);
+            tenant::end(pid);
         })?;
         if self.detach {
             if let Some(stay) = stay {

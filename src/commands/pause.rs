@@ -35,9 +35,13 @@ impl Pause {
                 )));
             }
         }
+        if state.cgroup.none {
+            return cgroup::freeze(&state.cgroup, &state.id, true);
+        }
         state::set_paused(&dir, true)?;
         let frozen = cgroup::freeze(&state.cgroup, &state.id, true);
-        if frozen.is_err() {
+        // What may be frozen in part can still be resumed.
+        if frozen.is_err() && cgroup::freeze(&state.cgroup, &state.id, false).is_ok() {
             state::set_paused(&dir, false)?;
         }
         frozen

@@ -31,9 +31,7 @@ pub fn start(dir: &Dir, state: &State) -> Result<()> {
         Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
         Status::Running => return Err(Error::new("cannot start an already running container")),
         Status::Paused => {
-            return Err(
-                Error::new("cannot start a container in the paused state").hint("resume it")
-            );
+            return Err(Error::new("cannot start a container in the paused state"));
         }
     }
     let notify = dir.path.join(state::NOTIFY);

@@ -76,28 +76,32 @@ pub fn is_handed_on(state: &State, host: &Host) -> Result<bool> {
     let inner = unified(&state.pid.to_string())?;
     let own = match state.cgroup.path.strip_prefix("/") {
         Ok(path) if !state.cgroup.systemd => Path::new(nocgroup::TOP).join(path),
-        // `slice:prefix:name` is the unit prefix-name.scope.
         _ => {
-            let end = format!(
-                "-{}.scope",
-                state
-                    .cgroup
-                    .path
-                    .display()
-                    .to_string()
-                    .rsplit(':')
-                    .next()
-                    .unwrap_or_default()
-            );
-            let unit = inner
+            let unit = unit(&state.cgroup.path.to_string_lossy());
+            let is_it = |dir: &&Path| dir.file_name().is_some_and(|name| *name == *unit);
+            // Its own systemd may have units of any name below.
+            inner
                 .ancestors()
-                .find(|dir| dir.to_string_lossy().ends_with(&end));
-            unit.unwrap_or(&inner).to_owned()
+                .filter(is_it)
+                .last()
+                .unwrap_or(&inner)
+                .to_owned()
         }
     };
     let controllers = std::fs::read_to_string(own.join("cgroup.subtree_control"));
     // One that is gone is told of where it is joined.
     Ok(controllers.is_ok_and(|list| !list.trim().is_empty()))
+}
+
+/// The unit that systemd has for a cgroup, `slice:prefix:name` (pure).
+///
+/// Source of the rule: runc, `libcontainer/cgroups/systemd`, as in libcgroups.
+fn unit(path: &str) -> String {
+    let mut parts = path.rsplit(':');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        (name, Some(prefix)) if !name.ends_with(".slice") => format!("{prefix}-{name}.scope"),
+        (name, _) => name.to_owned(),
+    }
 }
 
 /// Refuses a cgroup that has processes already: limits would bind strangers, and `delete` would
@@ -233,7 +237,7 @@ fn hierarchies(cgroup: &Cgroup) -> Vec<PathBuf> {
     dirs
 }
 
-/// Freezes or thaws a container. One that does not freeze as a whole goes on as a whole.
+/// Freezes or thaws a container. After an error some of it may be frozen.
 pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
     let verb = if frozen { "pause" } else { "resume" };
     let Some(manager) = manager(cgroup, id)? else {
@@ -247,11 +251,9 @@ pub fn freeze(cgroup: &Cgroup, id: &str, frozen: bool) -> Result<()> {
     } else {
         FreezerState::Thawed
     };
-    let changed = manager.freeze(state);
-    if frozen && changed.is_err() {
-        let _ = manager.freeze(FreezerState::Thawed);
-    }
-    changed.doing(|| format!("cannot {verb} container {id}"))
+    manager
+        .freeze(state)
+        .doing(|| format!("cannot {verb} container {id}"))
 }
 
 /// All processes of a container, its cgroup's; with none, its first process alone, if that lives.
@@ -266,5 +268,21 @@ pub fn pids(state: &State) -> Result<Vec<i32>> {
             .collect()),
         None if state::alive(state.pid, state.start_time) => Ok(vec![state.pid]),
         None => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemds_unit_is_named_by_prefix_and_name_unless_it_is_a_slice() {
+        for (path, name) in [
+            ("machine.slice:libpod:0a", "libpod-0a.scope"),
+            (":cvmfs-run:a.b", "cvmfs-run-a.b.scope"),
+            ("user.slice:x:y.slice", "y.slice"),
+        ] {
+            assert_eq!(unit(path), name);
+        }
     }
 }

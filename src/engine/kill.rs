@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
-use crate::state::{self, Dir, State, alive};
+use crate::state::{self, Dir, State, Status, alive};
 
 use super::cgroup;
 
@@ -53,8 +53,10 @@ pub fn one(state: &State, signal: i32) -> Result<()> {
 /// one goes on then, as with runc.
 pub fn all(dir: &Dir, state: &State, signal: i32) -> Result<()> {
     let has_cgroup = !state.cgroup.none;
+    let paused = state.status(dir) == Status::Paused;
     if has_cgroup {
-        state::set_paused(dir, true)?;
+        // A full file system keeps nobody from being killed.
+        let _ = state::set_paused(dir, true);
     }
     let frozen = has_cgroup && cgroup::freeze(&state.cgroup, &state.id, true).is_ok();
     let result = cgroup::pids(state).and_then(|pids| {
@@ -71,11 +73,14 @@ pub fn all(dir: &Dir, state: &State, signal: i32) -> Result<()> {
         }
         Ok(())
     });
-    if frozen {
-        cgroup::freeze(&state.cgroup, &state.id, false)?;
-    }
     if has_cgroup {
-        state::set_paused(dir, false)?;
+        let thawed = cgroup::freeze(&state.cgroup, &state.id, false);
+        if thawed.is_ok() || !(frozen || paused) {
+            state::set_paused(dir, false)?;
+        }
+        if frozen {
+            thawed?;
+        }
     }
     result
 }

@@ -22,6 +22,7 @@ static ENDS: OnceLock<(i32, i32)> = OnceLock::new();
 
 /// The runtime's side.
 pub struct Lifeline {
+    // Closed first: the end of the other would be a signal to whoever holds this one still.
     _held: OwnedFd,
     release: OwnedFd,
 }

@@ -163,7 +163,7 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         .and_then(|pid| {
             let begun = begin(pid).inspect_err(|_| {
                 // It waits for its start, and would for ever.
-                let _ = crate::sys::kill(pid, libc::SIGKILL);
+                end(pid);
             });
             begun.map(|()| pid)
         });
@@ -184,6 +184,12 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
             in_runcs_words(said, process.cwd())
         ))),
     }
+}
+
+/// Ends a process that was just made, and leaves no child of it to the caller.
+pub fn end(pid: i32) {
+    let _ = crate::sys::kill(pid, libc::SIGKILL);
+    crate::sys::reap(pid, u8::MAX);
 }
 
 /// The directories of the cgroups below the container's.

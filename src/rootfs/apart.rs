@@ -14,7 +14,6 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use rustix::pipe::PipeFlags;
-use rustix::process::PidfdFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +68,7 @@ where
     if poll(&mut heard, patience) == Ok(0) {
         // It must not go on when it can.
         let _ = sys::kill(child.as_raw(), libc::SIGKILL);
-        reap(child);
+        sys::reap(child.as_raw(), LAST);
         let text = format!("stacking the root took more than {} s", limit.as_secs());
         return Err(Error::new(text).hint(
             "see whether the layers' file system answers (cvmfs_config stat), or raise timeout in cvmfs-run.toml",
@@ -89,7 +88,7 @@ where
     match answer {
         Answer::Done(value) => Ok((value, Leaving(child))),
         Answer::Failed(why) => {
-            reap(child);
+            sys::reap(child.as_raw(), LAST);
             Err(Error::new(why))
         }
     }
@@ -98,20 +97,6 @@ where
 /// How long a copy that has failed may take to end, before it is taken for one that cannot: in
 /// milliseconds.
 const LAST: u8 = 100;
-
-/// Reaps a copy that has failed, unless one of its calls does not come back.
-fn reap(child: Pid) {
-    let pid = rustix::process::Pid::from_raw(child.as_raw());
-    let ended = pid
-        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok())
-        .is_some_and(|pidfd| {
-            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            poll(&mut ended, PollTimeout::from(LAST)) == Ok(1)
-        });
-    if ended {
-        let _ = nix::sys::wait::waitpid(child, None);
-    }
-}
 
 /// A panic must not run on into what the caller would do next.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Answer<T> {

@@ -3,7 +3,8 @@
 //! podman and Docker copy what the image has at a volume's place into a new volume, before they call
 //! a runtime. Of a thin image they find directories there and no files; what is missing is copied
 //! here, once. A mark on the volume says that it was looked at: what its user removes later stays
-//! removed.
+//! removed. A file system without extended attributes has no marks: there a volume is filled as often
+//! as it has nothing but the image's.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

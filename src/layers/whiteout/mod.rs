@@ -86,9 +86,9 @@ pub struct Source<'a> {
     pub layer: BorrowedFd<'a>,
     /// Where the layer lies, by which messages name it and what is kept is found again.
     pub name: &'a str,
-    /// The 64 hexadecimal digits of the layer's digest, if that is how a trusted repository was
-    /// asked for it: what is found at this place is then kept for good. A layer that was asked for by path has
-    /// none, and is scanned at every start.
+    /// The 64 hexadecimal digits of the layer's digest, if its name or its path in a trusted
+    /// repository tells one: what is found at this place is then kept for good. Others are scanned at
+    /// every start.
     pub digest: Option<&'a str>,
     /// What the image's descriptor says the markers stand for. Not trusted: what is made from it
     /// is kept apart from every scan and from every other list.
