@@ -278,6 +278,14 @@ fn status(bundle: &Bundle) -> String {
     state["status"].as_str().expect("a status").to_owned()
 }
 
+/// How many processes a container has.
+#[track_caller]
+fn processes(bundle: &Bundle) -> usize {
+    let list = bundle.verb(&["ps", "--format", "json"]).ok();
+    let list: Vec<i32> = serde_json::from_str(&list).expect("a list");
+    list.len()
+}
+
 #[test]
 fn a_container_that_was_paused_before_its_start_can_be_deleted() {
     let seen = same(|runtime| {
@@ -304,11 +312,11 @@ fn a_signal_to_all_of_a_paused_container_lets_it_go_on() {
         bundle.verb(&["pause"]).ok();
         let mut kill = bundle.command(&["kill", "--all"]);
         let killed = common::run(kill.arg("USR1")).code;
-        let seen = (killed, status(&bundle), bundle.verb(&["exec"]).code);
+        let status = status(&bundle);
         let exec = common::run(bundle.command(&["exec"]).args(["sh", "-c", "exit 7"]));
-        (seen, exec.code, bundle.verb(&["pause"]).code)
+        (killed, status, exec.code, bundle.verb(&["pause"]).code)
     });
-    assert_eq!((seen.0.1.as_str(), seen.1), ("running", 7));
+    assert_eq!((seen.1.as_str(), seen.2), ("running", 7));
 }
 
 #[test]
@@ -320,16 +328,11 @@ fn a_further_process_that_nobody_is_told_of_is_ended() {
         let mut exec = bundle.command(&["exec", "--detach", "--pid-file", "/nowhere/pid"]);
         let exec = exec.args(["sleep", "500"]).stdin(Stdio::null());
         let code = exec.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        let processes = || {
-            let said = bundle.verb(&["ps", "--format", "json"]).ok();
-            let list: Vec<i32> = serde_json::from_str(&said).expect("a list");
-            list.len()
-        };
         let start = std::time::Instant::now();
-        while processes() > 1 && start.elapsed().as_secs() < 30 {
+        while processes(&bundle) > 1 && start.elapsed().as_secs() < 30 {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        (code.expect("the runtime").code(), processes())
+        (code.expect("the runtime").code(), processes(&bundle))
     });
     assert_eq!(seen.1, 1);
 }
@@ -343,7 +346,7 @@ fn a_further_process_does_not_outlive_a_runtime_that_is_killed_before_it_begins(
     let exec = bundle.command(&["exec"]);
     let mut strace = std::process::Command::new("timeout");
     strace
-        .args(["--signal=KILL", "60", "strace", "-f", "-o", "/dev/null"])
+        .args(["--signal=KILL", "60", "strace", "-f", "-o", "calls"])
         .args(["-e", "trace=connect", "-e", "inject=connect:signal=SIGKILL"])
         .arg(exec.get_program())
         .args(exec.get_args())
@@ -358,15 +361,20 @@ fn a_further_process_does_not_outlive_a_runtime_that_is_killed_before_it_begins(
         .stderr(Stdio::null());
     let ended = strace.status().expect("timeout(1)");
     assert_eq!(std::fs::read_to_string(&heard).expect("ours"), "");
-    let list = bundle.verb(&["ps", "--format", "json"]).ok();
-    let list: Vec<i32> = serde_json::from_str(&list).expect("a list");
-    assert_eq!(list.len(), 1, "{ended}");
+    let calls = std::fs::read_to_string(bundle.dir.join("calls")).expect("strace is installed");
+    let killed = |call: &str| call.contains("connect(") && call.contains("exec-");
+    assert!(calls.lines().any(killed), "{ended}: {calls}");
+    assert!(
+        calls.contains("+++ killed by SIGKILL +++"),
+        "{ended}: {calls}"
+    );
+    assert_eq!(processes(&bundle), 1, "{ended}: {calls}");
 }
 
 #[test]
 fn what_a_container_writes_is_closed_to_others() {
     for scratch in ["state", "tmpfs"] {
-        let mut bundle = busybox("cvmfs-run", "echo secret >/etc-secret; exec sleep 1000");
+        let mut bundle = busybox("cvmfs-run", "exec sleep 1000");
         let settings = one_layer(&mut bundle) + &format!("scratch = {scratch:?}\n");
         std::fs::write(bundle.dir.join("cvmfs-run.toml"), settings).expect("the bundle is ours");
         bundle.create();

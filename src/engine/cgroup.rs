@@ -64,16 +64,17 @@ pub fn unified(process: &str) -> Result<PathBuf> {
     Ok(Path::new(nocgroup::TOP).join(path.strip_prefix("/").unwrap_or(&path)))
 }
 
-/// Whether what runs in a container has handed its cgroup on to cgroups below, as systemd does: then
-/// no process may join it any more.
+/// Where a further process of a container goes when what runs there has handed its cgroup on to cgroups
+/// below, as systemd does: then no process may join it any more.
 ///
-/// Source of the rule: the kernel's cgroup-v2.rst, «No Internal Process Constraint»; where a further
-/// process goes instead: runc, to the cgroup of the first one.
-pub fn is_handed_on(state: &State, host: &Host) -> Result<bool> {
+/// Source of the rule: the kernel's cgroup-v2.rst, «No Internal Process Constraint»; where it goes
+/// instead: runc, to the cgroup of the first process.
+pub fn handed_on(state: &State, host: &Host) -> Option<PathBuf> {
     if state.cgroup.none || host.cgroup != host::Cgroup::V2 {
-        return Ok(false);
+        return None;
     }
-    let inner = unified(&state.pid.to_string())?;
+    // One whose process has ended is told of by whoever enters it.
+    let inner = unified(&state.pid.to_string()).ok()?;
     let own = match state.cgroup.path.strip_prefix("/") {
         Ok(path) if !state.cgroup.systemd => Path::new(nocgroup::TOP).join(path),
         _ => {
@@ -88,9 +89,8 @@ pub fn is_handed_on(state: &State, host: &Host) -> Result<bool> {
                 .to_owned()
         }
     };
-    let controllers = std::fs::read_to_string(own.join("cgroup.subtree_control"));
-    // One that is gone is told of where it is joined.
-    Ok(controllers.is_ok_and(|list| !list.trim().is_empty()))
+    let controllers = std::fs::read_to_string(own.join("cgroup.subtree_control")).ok()?;
+    (!controllers.trim().is_empty()).then_some(inner)
 }
 
 /// The unit that systemd has for a cgroup, `slice:prefix:name` (pure).

@@ -85,9 +85,10 @@ pub fn exec(exec: Exec<'_>) -> Result<(i32, Option<Stay>)> {
         .then(|| hierarchies::join(&hierarchies, &state.cgroup, false, false))
         .transpose()?;
     // Where no process may join the container's cgroup, a new one begins in this process's own.
-    let handed_on = cgroup::is_handed_on(state, host)?;
-    let below = match handed_on {
-        true if cgroups.is_empty() => vec![cgroup::unified(&state.pid.to_string())?],
+    let first = cgroup::handed_on(state, host);
+    let handed_on = first.is_some();
+    let below = match first {
+        Some(first) if cgroups.is_empty() => vec![first],
         _ => sub_cgroups(state, cgroups)?,
     };
     // Opened before any is joined: from inside they could not be.

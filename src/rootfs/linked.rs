@@ -47,7 +47,8 @@ pub struct Asked(Request);
 impl Asked {
     /// Reads the descriptor of a thin layer; `None` when it is none.
     pub fn of(layer: &OwnedFd) -> Result<Option<Self>> {
-        Ok(read_descriptor(layer, &mut ROOM.clone())?.map(Self))
+        let mut room = ROOM;
+        Ok(read_descriptor(layer, &mut room)?.map(Self))
     }
 
     /// Whether both name the same image.
